@@ -1,0 +1,275 @@
+"""Find, download, verify and read the recordings; split them as the report did.
+
+python dataset.py [ZIP_OR_FOLDER]        read and check a set, print its counts per class
+"""
+
+import io
+import re
+import sys
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pandas as pd
+import scipy.io
+
+from recipes import CLASSES
+from shell import UserError, run, say, writing
+
+DEFAULT_DATA = Path("data/training2017.zip")
+SPLIT_FILE = Path("data/split.csv")
+ADDRESSES = (
+    "https://physionet.org/files/challenge-2017/1.0.0/",
+    "https://physionet-open.s3.amazonaws.com/challenge-2017/1.0.0/",
+)
+ZIP_BYTES, ZIP_RECORDS = 99_226_822, 8528
+V3_HASH = "sha256:ae517e474b0bc89a7517ad876b5b4dadc6c94f680d0665c04746db9432df855b"
+
+
+def read_recordings(source=DEFAULT_DATA, labels="reference"):
+    """Read a zip or an unpacked folder laid out as `training2017` into a DataFrame sorted by record.
+
+    labels: `reference` or `original` (in the set), `v3` (beside it, else in data/, else downloaded), or a CSV file.
+
+    Columns: record, label (A, N, O or ~), signal (int16 array (samples,) as recorded, 1000 units per mV),
+    sampling_rate (Hz, from the header). Raises `UserError` for anything missing, damaged or contradictory.
+    """
+    source = Path(source)
+    if not source.exists():
+        if source != DEFAULT_DATA:
+            raise UserError(f"{source} does not exist; pass --data the path of training2017.zip or its folder")
+        download("training2017.zip", check=_check_download)
+    files, read = _open(source)
+    table = _read_labels(source, labels, files, read)
+
+    unread = [name for name in table.record if f"{name}.mat" not in files or f"{name}.hea" not in files]
+    if unread:
+        raise UserError(
+            f"{source} lacks {unread[0]}.mat or {unread[0]}.hea, which the labels name "
+            f"({len(unread)} such records); use the labels that belong to the set"
+        )
+    unlabelled = sum(name.endswith(".mat") for name in files) - len(table)
+    if unlabelled:
+        say(f"warning: {unlabelled} records of {source} have no label and are left out")
+
+    signals, rates = [], []
+    for name in table.record:
+        where = f"{name}.mat in {source}"
+        signals.append(parse_signal(read(files[f"{name}.mat"]), where))
+        rate, samples = parse_header(read(files[f"{name}.hea"]), f"{name}.hea in {source}")
+        if samples not in (None, len(signals[-1])):
+            raise UserError(
+                f"{where} holds {len(signals[-1])} samples but its header says {samples}; fetch the set again"
+            )
+        rates.append(rate)
+    table["signal"], table["sampling_rate"] = signals, rates
+    other = sorted({rate for rate in rates if rate != 300})
+    if other:
+        say(
+            f"note: {sum(rate != 300 for rate in rates)} recordings were not sampled at 300 Hz "
+            f"({', '.join(f'{rate:g}' for rate in other[:5])} Hz); they are resampled to 300 Hz"
+        )
+    return table
+
+
+def _open(source):
+    """({file name: handle}, function that reads a handle's bytes) of a zip or a folder."""
+    if source.is_dir():
+        inner = source / "training2017"
+        folder = inner if inner.is_dir() and not any(source.glob("*.mat")) else source
+        return {path.name: path for path in folder.iterdir() if path.is_file()}, lambda path: _bytes(path)
+    try:
+        archive = zipfile.ZipFile(source)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise UserError(f"{source} is not a whole zip file ({error}); delete it and run again") from error
+    files = {}
+    for entry in archive.infolist():
+        path = PurePosixPath(entry.filename.replace("\\", "/"))
+        if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", entry.filename):
+            raise UserError(f"{source} holds the path {entry.filename!r}, which leaves its folder; do not trust it")
+        if entry.is_dir() or "__MACOSX" in path.parts:
+            continue
+        if path.name in files:
+            raise UserError(f"{source} holds {path.name} twice; keep one of them")
+        files[path.name] = entry
+
+    def read(entry):
+        try:
+            return archive.read(entry)
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+            raise UserError(f"{source} is damaged at {entry.filename} ({error}); delete it and run again") from error
+
+    return files, read
+
+
+def _bytes(path):
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+
+
+def parse_signal(content, where):
+    """The signal, int16 of shape (samples,), in the bytes of a `.mat` file; `where` names it in errors."""
+    try:
+        variables = scipy.io.loadmat(io.BytesIO(content), variable_names=["val"])
+    except Exception as error:  # loadmat raises whatever its parser stumbles on
+        raise UserError(f"{where} is not a MATLAB file ({error}); fetch the set again") from error
+    if "val" not in variables:
+        raise UserError(f"{where} has no variable 'val'; the set's files hold the signal under that name")
+    signal = variables["val"]
+    if signal.dtype.kind not in "iuf" or signal.ndim != 2 or signal.shape[0] > 1:
+        raise UserError(f"{where} holds {signal.dtype} of shape {signal.shape}; expected one row of integers")
+    if signal.size == 0:
+        raise UserError(f"{where} is empty; leave the record out of the labels")
+    if not np.isfinite(signal).all():
+        raise UserError(f"{where} holds NaN or infinite samples; repair the recording or leave it out of the labels")
+    if np.abs(signal.astype(np.float64)).max() > 32767 or (signal != np.round(signal)).any():
+        raise UserError(f"{where} holds values that are not 16-bit integers; the set's unit is 1/1000 mV")
+    return signal[0].astype(np.int16)
+
+
+def parse_header(content, where):
+    """(sampling rate in Hz, samples or None) from the bytes of a WFDB header.
+
+    Source: WFDB header(5): record, signals, rate[/counter], samples, of which the last two may be missing (250 Hz).
+    """
+    lines = [line for line in content.decode("latin-1").splitlines() if line.strip() and line[0] != "#"]
+    fields = lines[0].split() if lines else []
+    try:
+        rate = float(re.split(r"[/(]", fields[2])[0]) if len(fields) > 2 else 250.0
+        samples = int(fields[3]) if len(fields) > 3 else None
+        if len(fields) < 2 or int(fields[1]) < 1 or not 0 < rate < 1e6:
+            raise ValueError
+    except ValueError:
+        raise UserError(f"{where} is not a WFDB header; fetch the set again") from None
+    return rate, samples
+
+
+def _read_labels(source, labels, files, read):
+    """DataFrame of record and label, sorted by record, from the label version or file that `labels` names."""
+    inside = {"reference": "REFERENCE.csv", "original": "REFERENCE-original.csv"}
+    if labels in inside:
+        name = inside[labels]
+        if name not in files:
+            raise UserError(f"{source} holds no {name}; pass --labels a CSV file of record,label")
+        content, name = read(files[name]), f"{name} in {source}"
+    elif labels == "v3":
+        candidates = [source.parent / "REFERENCE-v3.csv", DEFAULT_DATA.parent / "REFERENCE-v3.csv"]
+        path = next((path for path in candidates if path.exists()), None)
+        path = path or download("REFERENCE-v3.csv", known_hash=V3_HASH)
+        content, name = _bytes(path), str(path)
+    else:
+        content, name = _bytes(Path(labels)), labels
+    try:
+        rows = [line.split(",") for line in content.decode("utf-8-sig").split()]
+    except UnicodeDecodeError:
+        raise UserError(f"{name} is not a text file; expected lines of record,label") from None
+    if rows and rows[0] == ["record", "label"]:
+        rows = rows[1:]
+    bad = next((row for row in rows if len(row) != 2 or row[1] not in CLASSES), None)
+    if bad or not rows:
+        raise UserError(
+            f"{name}: {','.join(bad) if bad else 'nothing'} is not record,label with a label of {', '.join(CLASSES)}"
+        )
+    table = pd.DataFrame(rows, columns=["record", "label"]).sort_values("record", ignore_index=True)
+    repeated = table.record[table.record.duplicated()]
+    if len(repeated):
+        raise UserError(f"{name} names {repeated.iloc[0]} twice ({len(repeated)} repeated records); keep one line each")
+    return table
+
+
+def download(name, known_hash=None, check=lambda path: None):
+    """Fetch `name` of the challenge's files into data/, from its address or the mirror, and return its path.
+
+    The file appears under its name only after it arrived whole and `check(path)` passed.
+    """
+    import pooch  # only a first run needs these
+    import requests
+
+    target = DEFAULT_DATA.parent / name
+    say(f"{target} is missing: downloading it from PhysioNet")
+    pooch.get_logger().setLevel("ERROR")
+    for address in ADDRESSES:
+        try:
+            with writing(target) as temporary:
+                fetcher = pooch.create(
+                    temporary.parent,
+                    address,
+                    registry={temporary.name: known_hash},
+                    urls={temporary.name: address + name},
+                    retry_if_failed=2,
+                )
+                fetcher.fetch(temporary.name, downloader=pooch.HTTPDownloader(progressbar=True, timeout=30))
+                check(temporary)
+            return target
+        except (OSError, ValueError, UserError) as error:
+            offline = isinstance(error, requests.ConnectionError | requests.Timeout)
+            reason = "no connection to PhysioNet or its mirror" if offline else str(error)
+    raise UserError(
+        f"cannot download {name} ({reason}); fetch {ADDRESSES[0]}{name} by other means and save it as {target}"
+    )
+
+
+def _check_download(path):
+    """Refuse a zip of the wrong size, with a damaged member or without its 8,528 records."""
+    if path.stat().st_size != ZIP_BYTES:
+        raise UserError(f"it has {path.stat().st_size:,} bytes instead of {ZIP_BYTES:,}")
+    files, read = _open(path)
+    records = sum(name.endswith(".mat") for name in files)
+    if records != ZIP_RECORDS:
+        raise UserError(f"it holds {records:,} records instead of {ZIP_RECORDS:,}")
+    for entry in files.values():
+        read(entry)
+
+
+def split(table, seed=42):
+    """The report's split of a table sorted by record: a Series of train, validation or test, index as `table`.
+
+    A stratified fifth is the test part; a stratified quarter of the rest is the validation part.
+    """
+    from sklearn.model_selection import train_test_split  # slow to import
+
+    counts = table.label.value_counts()
+    if len(counts) < 2 or counts.min() < 5:
+        raise UserError(
+            f"class {counts.index[-1]} has {counts.min()} records and there are {len(counts)} classes; "
+            "a split into three parts needs two classes with at least 5 records each"
+        )
+    rest, test = train_test_split(table.index, test_size=0.2, stratify=table.label, random_state=seed)
+    _, validation = train_test_split(rest, test_size=0.25, stratify=table.label[rest], random_state=seed)
+    part = pd.Series("train", index=table.index, name="split")
+    part[test], part[validation] = "test", "validation"
+    return part
+
+
+def write_split(table, path=SPLIT_FILE):
+    """Write the columns record, label and split of `table` to a CSV file."""
+    with writing(path) as temporary:
+        table[["record", "label", "split"]].to_csv(temporary, index=False)
+
+
+def read_split(table, path=SPLIT_FILE):
+    """The split in a CSV file that `write_split` wrote, as a Series for the records of `table`; None where it has none.
+
+    A record whose label there is another counts as absent, since the split belongs to those labels.
+    """
+    if not path.exists():
+        return pd.Series(None, index=table.index, dtype=object)
+    try:
+        rows = pd.read_csv(path, dtype=str, keep_default_na=False)
+        parts = rows.set_index(["record", "label"]).split
+        return parts.reindex(pd.MultiIndex.from_frame(table[["record", "label"]])).set_axis(table.index)
+    except (ValueError, KeyError, AttributeError, OSError):
+        raise UserError(f"{path} is damaged; delete it, or run main.py again") from None
+
+
+def main():
+    table = read_recordings(Path(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT_DATA)
+    print(table.label.value_counts().reindex(CLASSES, fill_value=0).to_string())
+    print(f"{len(table):,} recordings, {table.signal.map(len).sum() / 300 / 3600:.1f} hours")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,111 @@
+"""The manners every script shares: one-sentence errors, files written whole, progress on stderr."""
+
+import argparse
+import contextlib
+import os
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+
+class UserError(Exception):
+    """Something the user can mend. The message says what is wrong, with which file, and what to do."""
+
+
+def parser(description):
+    """An `argparse` parser in the scripts' one style: no abbreviations, every default shown."""
+    return argparse.ArgumentParser(
+        description=description.strip(),
+        allow_abbrev=False,
+        formatter_class=_HelpFormatter,
+    )
+
+
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    pass
+
+
+def run(main):
+    """Call `main()` and exit: 0 done, 1 done in part, 2 an error to mend, 130 interrupted."""
+    try:
+        sys.exit(main())
+    except UserError as error:
+        sys.exit(_say_error(error, 2))
+    except KeyboardInterrupt:
+        sys.exit(_say_error("interrupted; the same command starts again", 130))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def _say_error(message, status):
+    print(f"error: {message}", file=sys.stderr)
+    return status
+
+
+def say(message):
+    """Print progress or a warning on stderr, above any progress bar."""
+    tqdm.write(message, file=sys.stderr)
+
+
+def progress(total, what, unit):
+    """A progress bar on stderr; silent where stderr is not a terminal and the work is short."""
+    terminal = sys.stderr.isatty()
+    return tqdm(
+        total=total,
+        desc=what,
+        unit=unit,
+        file=sys.stderr,
+        dynamic_ncols=True,
+        delay=1 if terminal else 5,
+        mininterval=0.1 if terminal else 30,
+    )
+
+
+@contextlib.contextmanager
+def writing(path):
+    """Yield a temporary path beside `path`; on success it is flushed to disk and becomes `path`.
+
+    A reader, or a run killed at any moment, finds the old file or the new one, never a part. The temporary
+    name keeps the suffix, by which Matplotlib and Keras choose the format.
+
+    Raises `UserError` when the folder or the file cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        if error.errno is None:  # a failed connection is an OSError too
+            raise
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def make_folders(*folders):
+    """Make the output folders, so that one that cannot be written stops a run before its work."""
+    for folder in folders:
+        with writing(Path(folder) / "probe") as probe:
+            probe.touch()
+        (Path(folder) / "probe").unlink()
+
+
+@contextlib.contextmanager
+def quiet():
+    """Drop what compiled libraries write straight to the process's stderr meanwhile."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

@@ -1,0 +1,259 @@
+import io
+import shutil
+import threading
+import zipfile
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.io
+from sklearn.model_selection import train_test_split
+
+import dataset
+from shell import UserError
+
+
+@pytest.fixture
+def copy(folder, tmp_path):
+    """The synthetic folder, to be damaged."""
+    return shutil.copytree(folder, tmp_path / "set")
+
+
+def read(path, labels="reference"):
+    return dataset.read_recordings(path, labels)
+
+
+def test_zip_and_folder_hold_the_same_recordings(folder, archive):
+    one, two = read(folder), read(archive)
+    pd.testing.assert_frame_equal(one, two)
+    assert list(one.columns) == ["record", "label", "signal", "sampling_rate"]
+    assert one.record.is_monotonic_increasing and len(one) == 40
+    assert all(signal.dtype == np.int16 and signal.ndim == 1 for signal in one.signal)
+    stored = scipy.io.loadmat(folder / "A00007.mat")["val"][0]
+    np.testing.assert_array_equal(one.signal[one.record == "A00007"].iloc[0], stored)
+    assert read(folder.parent).equals(one)  # the folder around `training2017` serves too
+
+
+def damage_no_mat(path):
+    (path / "A00003.mat").unlink()
+
+
+def damage_no_header(path):
+    (path / "A00003.hea").unlink()
+
+
+def damage_mat(path):
+    (path / "A00003.mat").write_bytes(b"no MATLAB file")
+
+
+def damage_cut_mat(path):
+    content = (path / "A00003.mat").read_bytes()
+    (path / "A00003.mat").write_bytes(content[:100])
+
+
+def store(path, name="val", value=None):
+    scipy.io.savemat(path / "A00003.mat", {name: value}, format="4" if value is not None and value.size else "5")
+
+
+def damage_length(path):
+    store(path, value=np.ones((1, 77), np.int16))
+
+
+def damage_labels(path, old=",N\n", new=",X\n"):
+    text = (path / "REFERENCE.csv").read_text()
+    (path / "REFERENCE.csv").write_text(text.replace(old, new, 1))
+
+
+def damage_header(path, line):
+    (path / "A00003.hea").write_text(line)
+
+
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (damage_no_mat, "lacks A00003.mat"),
+        (damage_no_header, "lacks A00003.mat or A00003.hea"),
+        (damage_mat, "A00003.mat in .* is not a MATLAB file"),
+        (damage_cut_mat, "A00003.mat in .* is not a MATLAB file"),
+        (partial(store, name="other", value=np.ones((1, 9))), "A00003.mat in .* has no variable 'val'"),
+        (partial(store, value=np.empty((1, 0))), "A00003.mat in .* is empty"),
+        (partial(store, value=np.array([[1.0, np.nan]])), "A00003.mat in .* holds NaN"),
+        (partial(store, value=np.array([[0.25, 1]])), "A00003.mat in .* not 16-bit integers"),
+        (partial(store, value=np.array([[70000.0, 1]])), "A00003.mat in .* not 16-bit integers"),
+        (partial(store, value=np.ones((2, 9))), "A00003.mat in .* expected one row"),
+        (damage_length, "A00003.mat in .* holds 77 samples but its header says"),
+        (partial(damage_header, line=""), "A00003.hea in .* is not a WFDB header"),
+        (partial(damage_header, line="A00003 1 fast 9000"), "A00003.hea in .* is not a WFDB header"),
+        (damage_labels, "REFERENCE.csv in .*,X is not record,label"),
+        (partial(damage_labels, old="A00002,", new="A00001,"), "names A00001 twice"),
+        (lambda path: (path / "REFERENCE.csv").write_text(""), "nothing is not record,label"),
+        (lambda path: (path / "REFERENCE.csv").write_bytes(b"\xff\xfe\x00"), "is not a text file"),
+        (lambda path: (path / "REFERENCE.csv").unlink(), "holds no REFERENCE.csv"),
+    ],
+)
+def test_damage_is_named(copy, damage, message):
+    damage(copy)
+    with pytest.raises(UserError, match=message):
+        read(copy)
+
+
+def test_a_truncated_or_damaged_zip_is_named(archive, tmp_path):
+    content = archive.read_bytes()
+    (tmp_path / "short.zip").write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match=r"short.zip is not a whole zip file"):
+        read(tmp_path / "short.zip")
+    middle = content.index(b"A00005.mat") + 1000
+    (tmp_path / "bad.zip").write_bytes(content[:middle] + b"\x00damage\x00" + content[middle + 8 :])
+    with pytest.raises(UserError, match=r"bad.zip is damaged at training2017/A00005.mat"):
+        read(tmp_path / "bad.zip")
+
+
+@pytest.mark.parametrize("name", ["../evil.mat", "/etc/evil.mat", "C:\\evil.mat", "a/../../evil.mat"])
+def test_a_zip_that_leaves_its_folder_is_refused(tmp_path, name):
+    with zipfile.ZipFile(tmp_path / "evil.zip", "w") as file:
+        file.writestr(name, b"")
+    with pytest.raises(UserError, match="leaves its folder"):
+        read(tmp_path / "evil.zip")
+
+
+def test_a_record_twice_in_a_zip_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "twice.zip", "w") as file:
+        file.writestr("a/A00001.mat", b"")
+        file.writestr("b/A00001.mat", b"")
+    with pytest.raises(UserError, match=r"holds A00001\.mat twice"):
+        read(tmp_path / "twice.zip")
+
+
+def test_unlabelled_records_are_left_out_and_counted(copy, capsys):
+    text = (copy / "REFERENCE.csv").read_text().splitlines(keepends=True)
+    (copy / "REFERENCE.csv").write_text("".join(text[2:]))
+    assert len(read(copy)) == 38
+    assert "2 records" in capsys.readouterr().err
+
+
+def test_another_sampling_rate_is_kept_and_said(copy, capsys):
+    header = (copy / "A00003.hea").read_text()
+    (copy / "A00003.hea").write_text(header.replace(" 300 ", " 250 "))
+    table = read(copy)
+    assert list(table.sampling_rate[table.record == "A00003"]) == [250]
+    assert "1 recordings were not sampled at 300 Hz (250 Hz)" in capsys.readouterr().err
+
+
+def test_labels_from_a_file_and_from_v3_beside_the_set(folder, archive, tmp_path):
+    rows = [f"{name},O" for name in ("A00002", "A00001")]
+    (tmp_path / "mine.csv").write_text("\ufeffrecord,label\r\n" + "\r\n".join(rows) + "\r\n")
+    table = read(archive, str(tmp_path / "mine.csv"))
+    assert list(table.record) == ["A00001", "A00002"] and set(table.label) == {"O"}
+    (folder.parent / "REFERENCE-v3.csv").write_text("A00001,~\n")
+    assert list(read(archive, "v3").label) == ["~"]
+    with pytest.raises(UserError, match=r"cannot read .*nowhere.csv"):
+        read(archive, str(tmp_path / "nowhere.csv"))
+    with pytest.raises(UserError, match="does not exist"):
+        read(tmp_path / "nowhere.zip")
+
+
+def test_split_is_the_reports(real_set):
+    table = read(real_set)
+    assert table.label.value_counts().to_dict() == {"A": 738, "N": 5050, "O": 2456, "~": 284}
+    part = dataset.split(table)
+    assert part.value_counts().to_dict() == {"train": 5116, "validation": 1706, "test": 1706}
+    assert table.label[part == "test"].value_counts().to_dict() == {"A": 148, "N": 1010, "O": 491, "~": 57}
+    x_train, x_test, y_train, _ = train_test_split(
+        table.record, table.label, test_size=0.2, stratify=table.label, random_state=42
+    )
+    _, x_validation = train_test_split(x_train, test_size=0.25, stratify=y_train, random_state=42)
+    assert set(table.record[part == "test"]) == set(x_test)
+    assert set(table.record[part == "validation"]) == set(x_validation)
+
+
+def test_the_other_label_versions(real_set):
+    assert read(real_set, "original").label.value_counts().to_dict() == {
+        "A": 771,
+        "N": 5154,
+        "O": 2557,
+        "~": 46,
+    }
+    if not (real_set.parent / "REFERENCE-v3.csv").exists():
+        pytest.skip("REFERENCE-v3.csv is not beside the real set")
+    assert read(real_set, "v3").label.value_counts().to_dict() == {"A": 758, "N": 5076, "O": 2415, "~": 279}
+
+
+def test_split_needs_five_records_of_a_class():
+    table = pd.DataFrame({"label": ["N"] * 50 + ["A"] * 4})
+    with pytest.raises(UserError, match="class A has 4 records"):
+        dataset.split(table)
+    table = pd.DataFrame({"label": ["N"] * 50 + ["A"] * 5})
+    assert (pd.crosstab(table.label, dataset.split(table)) > 0).all(axis=None)
+
+
+def test_split_file_belongs_to_its_labels(folder, tmp_path):
+    table = read(folder)
+    table["split"] = dataset.split(table)
+    dataset.write_split(table, tmp_path / "split.csv")
+    assert dataset.read_split(table, tmp_path / "split.csv").equals(table.split)
+    other = table.assign(label="N")
+    assert dataset.read_split(other, tmp_path / "split.csv").notna().sum() == (table.label == "N").sum()
+    (tmp_path / "split.csv").write_text("nonsense")
+    with pytest.raises(UserError, match=r"split\.csv is damaged"):
+        dataset.read_split(table, tmp_path / "split.csv")
+
+
+@pytest.fixture
+def server(archive, tmp_path, monkeypatch):
+    """A loopback download address serving tmp_path/served, and the project folder to download into."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    served = tmp_path / "served"
+    served.mkdir()
+    shutil.copy(archive, served)
+    http = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=served))
+    threading.Thread(target=http.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{http.server_port}/"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(dataset, "ADDRESSES", ("http://127.0.0.1:9/", address))
+    monkeypatch.setattr(dataset, "ZIP_BYTES", archive.stat().st_size)
+    monkeypatch.setattr(dataset, "ZIP_RECORDS", 40)
+    yield served
+    http.shutdown()
+    http.server_close()
+
+
+def test_missing_data_are_downloaded_from_the_mirror(server, archive, tmp_path):
+    assert len(dataset.read_recordings()) == 40
+    assert (tmp_path / "data/training2017.zip").read_bytes() == archive.read_bytes()
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["training2017.zip"]
+
+
+def test_a_wrong_download_is_thrown_away(server, archive, tmp_path, monkeypatch):
+    (server / "training2017.zip").write_bytes(archive.read_bytes()[:-5])
+    with pytest.raises(UserError, match="bytes instead of"):
+        dataset.read_recordings()
+    monkeypatch.setattr(dataset, "ZIP_BYTES", archive.stat().st_size - 5)
+    with pytest.raises(UserError, match="not a whole zip file"):
+        dataset.read_recordings()
+    shutil.copy(archive, server)
+    monkeypatch.setattr(dataset, "ZIP_BYTES", archive.stat().st_size)
+    monkeypatch.setattr(dataset, "ZIP_RECORDS", 41)
+    with pytest.raises(UserError, match="holds 40 records instead of 41"):
+        dataset.read_recordings()
+    (server / "training2017.zip").unlink()
+    with pytest.raises(UserError, match="404"):
+        dataset.read_recordings()
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_header_forms():
+    assert dataset.parse_header(b"# a comment\r\nA1 1 300 9000 05:05:15 1/05/2000\r\n", "x") == (300, 9000)
+    assert dataset.parse_header(b"A1 2 360/512(3) 9000\n", "x") == (360, 9000)
+    assert dataset.parse_header(b"A1 1\n", "x") == (250, None)
+
+
+def test_signal_from_bytes():
+    stream = io.BytesIO()
+    scipy.io.savemat(stream, {"val": np.array([[1.0, -2.0]])})
+    np.testing.assert_array_equal(dataset.parse_signal(stream.getvalue(), "x"), np.array([1, -2], np.int16))

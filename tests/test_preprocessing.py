@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+
+import dataset
+import preprocessing
+from recipes import RECIPES, Recipe
+
+PAPER = RECIPES["paper"]
+
+
+def by_hand(signal):
+    """The report's spectrogram straight from its definition: periodograms of detrended, tapered windows."""
+    padded = np.zeros(18000)
+    padded[: min(len(signal), 18000)] = signal[:18000]
+    n = np.arange(150)
+    # A periodic Tukey window of shape 0.25: cosine lobes over an eighth of the length at either end.
+    ramp = 0.25 * 150 / 2
+    window = np.ones(150)
+    window[n < ramp] = 0.5 * (1 + np.cos(np.pi * (n[n < ramp] / ramp - 1)))
+    falling = n > 150 - ramp
+    window[falling] = 0.5 * (1 + np.cos(np.pi * ((n[falling] - 150) / ramp + 1)))
+    image = np.empty((76, 239))
+    for frame in range(239):
+        piece = padded[75 * frame : 75 * frame + 150]
+        waves = np.exp(-2j * np.pi * np.outer(np.arange(76), n) / 150)
+        power = np.abs(waves @ (window * (piece - piece.mean()))) ** 2 / (300 * np.sum(window**2))
+        power[1:-1] *= 2  # the negative frequencies' share
+        image[:, frame] = np.log1p(power)
+    return image
+
+
+@pytest.mark.parametrize("samples", [2714, 9000, 18000, 18286])
+def test_image_equals_an_independent_computation(samples):
+    signal = np.random.default_rng(samples).normal(0, 300, samples).astype(np.int16)
+    image = preprocessing.image(signal, 300, PAPER)
+    assert image.shape == preprocessing.image_shape(PAPER) == (76, 239)
+    assert image.dtype == np.float32
+    np.testing.assert_allclose(image, by_hand(signal), atol=1e-6)
+
+
+def test_axes_are_those_of_scipy():
+    import scipy.signal
+
+    for recipe in (PAPER, Recipe(seconds=31.7, nperseg=64, noverlap=40)):
+        signal = np.zeros(recipe.samples)
+        frequencies, times, density = scipy.signal.spectrogram(
+            signal, 300, nperseg=recipe.nperseg, noverlap=recipe.noverlap
+        )
+        assert preprocessing.image_shape(recipe) == density.shape
+        np.testing.assert_allclose(preprocessing.image_axes(recipe)[0], frequencies)
+        np.testing.assert_allclose(preprocessing.image_axes(recipe)[1], times)
+
+
+def test_pad_or_trim():
+    np.testing.assert_array_equal(preprocessing.pad_or_trim(np.array([1, 2, 3]), 5), [1, 2, 3, 0, 0])
+    np.testing.assert_array_equal(preprocessing.pad_or_trim(np.array([1, 2, 3]), 2), [1, 2])
+
+
+@pytest.mark.parametrize("rate", [250, 500, 512, 510.227, 1000])
+def test_resampling_keeps_a_tone(rate):
+    seconds = np.arange(int(10 * rate)) / rate
+    resampled = preprocessing.resample(np.sin(2 * np.pi * 7 * seconds), rate, 300)
+    assert abs(len(resampled) - 3000) <= 1
+    expected = np.sin(2 * np.pi * 7 * np.arange(len(resampled)) / 300)
+    np.testing.assert_allclose(resampled[100:-100], expected[100:-100], atol=0.02)
+
+
+def test_images_are_those_of_the_recordings_in_any_order():
+    rng = np.random.default_rng(0)
+    signals, rates = [rng.integers(-500, 500, n) for n in (3000, 9000, 5000)], [300, 300, 250]
+    images = preprocessing.Images(signals, rates, PAPER)
+    assert len(images) == 3
+    np.testing.assert_array_equal(images[np.array([2, 0])][0], preprocessing.image(signals[2], 250, PAPER))
+    np.testing.assert_array_equal(images[1:], images[np.array([1, 2])])
+
+
+def test_every_real_image_is_finite(real_set):
+    table = dataset.read_recordings(real_set)
+    highest = 0.0
+    for signal in table.signal:
+        image = preprocessing.image(signal, 300, PAPER)
+        assert np.isfinite(image).all()
+        assert image.min() >= 0
+        highest = max(highest, float(image.max()))
+    assert highest == pytest.approx(15.93, abs=0.005)
+    np.testing.assert_allclose(image, by_hand(signal), atol=1e-6)

@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+from sklearn import metrics
+
+import scoring
+
+
+def as_lists(matrix):
+    rows, columns = np.indices(matrix.shape)
+    return np.repeat(rows.ravel(), matrix.ravel()), np.repeat(columns.ravel(), matrix.ravel())
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_scores_equal_scikit_learns(seed):
+    matrix = np.random.default_rng(seed).integers(0, 60, (4, 4))
+    if seed % 4 == 0:
+        matrix[seed // 4 % 4] = 0  # a class that does not occur
+    if seed % 5 == 0:
+        matrix[:, 1] = 0  # a class that is never predicted
+    true, predicted = as_lists(matrix)
+    np.testing.assert_array_equal(scoring.confusion_matrix(true, predicted), matrix)
+    expected = metrics.f1_score(true, predicted, labels=range(4), average=None, zero_division=0)
+    np.testing.assert_allclose(scoring.f1_per_class(matrix), expected)
+    assert scoring.average_f1(matrix) == pytest.approx(expected.mean())
+    official = metrics.f1_score(true, predicted, labels=[0, 1, 2], average="macro", zero_division=0)
+    assert scoring.challenge_f1(matrix) == pytest.approx(official)
+    overall = scoring.overall(matrix)
+    assert overall["accuracy"] == pytest.approx(metrics.accuracy_score(true, predicted))
+    keywords = {"labels": range(4), "average": "macro", "zero_division": 0}
+    assert overall["macro_precision"] == pytest.approx(metrics.precision_score(true, predicted, **keywords))
+    assert overall["macro_recall"] == pytest.approx(metrics.recall_score(true, predicted, **keywords))
+
+
+def test_the_reports_matrix_gives_the_reports_figures():
+    assert scoring.average_f1(scoring.REPORT_MATRIX) == pytest.approx(0.5553, abs=5e-5)
+    assert scoring.challenge_f1(scoring.REPORT_MATRIX) == pytest.approx(0.5994, abs=1e-4)
+    np.testing.assert_allclose(scoring.f1_per_class(scoring.REPORT_MATRIX), [0.46, 0.81, 0.53, 0.42], atol=0.005)
+    assert list(scoring.REPORT_MATRIX.sum(1)) == [148, 1010, 491, 57]
+
+
+def test_epoch_scores_keep_the_reports_names_and_order():
+    scores = scoring.epoch_scores(scoring.REPORT_MATRIX)
+    assert list(scores) == ["F1_0", "F1_1", "F1_2", "F1_3", "avg_F1_score", "challenge_F1"]
+    assert scores["F1_0"] == pytest.approx(0.4586, abs=5e-5)  # A
+    assert scores["F1_3"] == pytest.approx(0.4231, abs=5e-5)  # noise
+
+
+def test_interval_equals_a_bootstrap_of_the_recordings():
+    rng = np.random.default_rng(5)
+    true, predicted = as_lists(scoring.REPORT_MATRIX)
+    drawn = []
+    for _ in range(500):
+        chosen = rng.integers(len(true), size=len(true))
+        drawn.append(metrics.f1_score(true[chosen], predicted[chosen], average="macro"))
+    low, high = scoring.interval(scoring.REPORT_MATRIX, scoring.average_f1)
+    assert (low, high) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), abs=0.006)
+
+
+def test_auc_equals_scikit_learns_and_is_nan_for_an_absent_class():
+    rng = np.random.default_rng(3)
+    true, probabilities = rng.integers(0, 4, 200), rng.dirichlet(np.ones(4), 200)
+    expected = metrics.roc_auc_score(true, probabilities, multi_class="ovr", average=None)
+    np.testing.assert_allclose(scoring.one_vs_rest_auc(true, probabilities), expected)
+    assert list(np.isnan(scoring.one_vs_rest_auc(true % 3, probabilities))) == [False, False, False, True]
