@@ -1,0 +1,255 @@
+"""Every figure, in one style. The functions take plain arrays and tables, and the path to write.
+
+python plotting.py        draw the report's own confusion matrix as figures/report_confusion_matrix.png
+"""
+
+import cv2
+import matplotlib
+
+matplotlib.use("Agg")  # the scripts also run where there is no display
+
+import numpy as np
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from sklearn.metrics import auc, roc_curve
+
+from recipes import CLASSES
+from shell import run, writing
+
+NAMES = {"A": "Atrial fibrillation (A)", "N": "Normal (N)", "O": "Other rhythm (O)", "~": "Noise (~)"}
+COLOURS = dict(zip(CLASSES, (sns.color_palette("colorblind")[colour] for colour in (3, 0, 2, 4)), strict=True))
+sns.set_theme(
+    style="whitegrid",
+    rc={
+        "figure.dpi": 120,
+        "savefig.dpi": 120,
+        "axes.titleweight": "bold",
+        "axes.titlesize": 12,
+        "axes.edgecolor": "0.6",
+        "grid.color": "0.9",
+    },
+)
+
+
+def figure(width=7.0, height=4.5, **grid):
+    """A figure (width × height inches) and its axes; unlike pyplot's it is freed with its last reference."""
+    drawing = Figure((width, height), layout="constrained")
+    return drawing, drawing.subplots(**grid)
+
+
+def save(drawing, path):
+    """Write a figure whole, and return its path."""
+    with writing(path) as temporary:
+        drawing.savefig(temporary)
+    return path
+
+
+def class_distribution(labels, path):
+    """Figure 1: recordings per class. `labels`: class names, shape (n,)."""
+    drawing, axes = figure()
+    counts = [int(np.sum(np.asarray(labels) == name)) for name in CLASSES]
+    bars = axes.bar([NAMES[name] for name in CLASSES], counts, color=COLOURS.values())
+    total = max(sum(counts), 1)
+    axes.bar_label(bars, [f"{count:,}\n{count / total:.1%}" for count in counts], padding=2)
+    axes.set(title="Class distribution", ylabel="Recordings", ylim=(0, max(counts) * 1.18))
+    axes.grid(axis="x", visible=False)
+    return save(drawing, path)
+
+
+def sequence_length_distribution(seconds, path):
+    """Figure 2: recordings per 10 s of duration, those of 60 s and over in the last bin. `seconds`: shape (n,)."""
+    drawing, axes = figure()
+    counts, _ = np.histogram(seconds, [*range(0, 61, 10), max(70, np.max(seconds))])
+    names = [f"{low}-{low + 10}" for low in range(0, 60, 10)] + ["60 and over"]
+    bars = axes.bar(names, counts, width=0.95, color="C0")
+    axes.bar_label(bars, [f"{count:,}" for count in counts], padding=2)
+    axes.set(
+        title="Sequence length distribution",
+        xlabel="Duration (s)",
+        ylabel="Recordings",
+        ylim=(0, max(counts.max(), 1) * 1.12),
+    )
+    axes.grid(axis="x", visible=False)
+    return save(drawing, path)
+
+
+def example_recordings(examples, path):
+    """One recording per class: its trace over its spectrogram, on one time axis.
+
+    examples: {class: (record, signal (samples,) in 1/1000 mV, rate in Hz, image, frequencies in Hz, times in s)}.
+    """
+    drawing, axes = figure(
+        13, 8.5, nrows=4, ncols=2, sharex="col", gridspec_kw={"height_ratios": [1, 1.2] * 2}, squeeze=False
+    )
+    for position, (name, (record, signal, rate, image, frequencies, times)) in enumerate(examples.items()):
+        trace, spectrum = axes[2 * (position // 2) :, position % 2][:2]
+        trace.plot(np.arange(len(signal)) / rate, signal / 1000, linewidth=0.6, color=COLOURS[name])
+        trace.set(title=f"{NAMES[name]}: {record}", ylabel="Voltage (mV)")
+        colour = _spectrogram(spectrum, image, frequencies, times)
+        drawing.colorbar(colour, ax=spectrum, label="log(1 + density)", pad=0.01)
+        spectrum.set_ylim(0, 50)
+        spectrum.set_xlim(0, times[-1])
+        if position // 2 == 1 or position + 2 >= len(examples):
+            spectrum.set_xlabel("Time (s)")
+    return save(drawing, path)
+
+
+def _spectrogram(axes, image, frequencies, times, **options):
+    """Draw `image` (frequencies, frames) with its axes in Hz and seconds."""
+    step_f, step_t = frequencies[1] - frequencies[0], times[1] - times[0]
+    extent = (
+        times[0] - step_t / 2,
+        times[-1] + step_t / 2,
+        frequencies[0] - step_f / 2,
+        frequencies[-1] + step_f / 2,
+    )
+    drawn = axes.imshow(image, origin="lower", aspect="auto", extent=extent, **({"cmap": "magma"} | options))
+    axes.set(ylabel="Frequency (Hz)")
+    axes.grid(visible=False)
+    return drawn
+
+
+def training_f1(history, path):
+    """Figure 4: validation F1 after each epoch, the best one marked. `history`: the table of `models/RUN.csv`."""
+    drawing, axes = figure()
+    for number, name in enumerate(CLASSES):
+        axes.plot(
+            history.epoch,
+            history[f"F1_{number}"],
+            color=COLOURS[name],
+            linewidth=0.9,
+            alpha=0.7,
+            label=f"F1 {name}",
+        )
+    axes.plot(history.epoch, history.avg_F1_score, color="black", linewidth=1.8, label="4-class average")
+    best = history.loc[history.avg_F1_score.idxmax()]
+    axes.plot(best.epoch, best.avg_F1_score, "o", color="black")
+    axes.set(
+        title=f"Validation F1 (best {best.avg_F1_score:.4f} in epoch {best.epoch:.0f})",
+        xlabel="Epoch",
+        ylabel="F1 score",
+        ylim=(0, 1),
+    )
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(ncols=5, loc="upper center", fontsize=9)
+    return save(drawing, path)
+
+
+def bars_beside_report(names, ours, report, title, path, errors=None):
+    """Figures 5 and 6: our figures beside the report's; `errors`: (low, high) of each of ours, or None."""
+    drawing, axes = figure()
+    places = np.arange(len(names))
+    whiskers = None
+    if errors is not None:
+        low, high = np.transpose(errors)
+        whiskers = np.abs([np.asarray(ours) - low, high - np.asarray(ours)])
+    mine = axes.bar(places - 0.2, ours, 0.38, yerr=whiskers, ecolor="0.25", capsize=3, color="C0", label="this run")
+    theirs = axes.bar(places + 0.2, report, 0.38, color="0.75", label="the report")
+    axes.bar_label(mine, [f"{value:.2f}" for value in ours], padding=3)
+    axes.bar_label(theirs, [f"{value:.2f}" for value in report], padding=3)
+    axes.set(title=title, ylim=(0, 1.05), ylabel="Score")
+    axes.set_xticks(places, names)
+    axes.grid(axis="x", visible=False)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
+    return save(drawing, path)
+
+
+def multi_class_roc(true, probabilities, path):
+    """Figure 7: one-vs-rest ROC curve of each class and their macro average. `true` (n,), `probabilities` (n, 4)."""
+    drawing, axes = figure(6.2, 5.6)
+    grid = np.linspace(0, 1, 501)
+    curves = []
+    for number, name in enumerate(CLASSES):
+        if 0 < np.sum(true == number) < len(true):
+            false_rate, true_rate, _ = roc_curve(true == number, probabilities[:, number])
+            curves.append(np.interp(grid, false_rate, true_rate))
+            axes.plot(
+                false_rate,
+                true_rate,
+                color=COLOURS[name],
+                label=f"{NAMES[name]}: {auc(false_rate, true_rate):.2f}",
+            )
+    mean = np.mean(curves, axis=0)
+    mean[0] = 0
+    axes.plot(grid, mean, color="black", linestyle="--", label=f"Macro average: {auc(grid, mean):.2f}")
+    axes.plot([0, 1], [0, 1], color="0.7", linewidth=1, label="Chance: 0.50")
+    axes.set(
+        title="ROC curves, one class against the rest",
+        xlabel="False positive rate",
+        ylabel="True positive rate",
+        xlim=(0, 1),
+        ylim=(0, 1.01),
+        aspect="equal",
+    )
+    axes.legend(loc="lower right", title="Area under the curve", fontsize=9)
+    return save(drawing, path)
+
+
+def confusion_matrix(matrix, title, path=None):
+    """Figure 8: counts (4, 4) and the share of each true class. Returns the path, or the figure without one."""
+    drawing, axes = figure(6.2, 5.2)
+    matrix = np.asarray(matrix)
+    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    text = [
+        [f"{count:,}\n{share:.0%}" for count, share in zip(*rows, strict=True)]
+        for rows in zip(matrix, shares, strict=True)
+    ]
+    sns.heatmap(
+        shares,
+        annot=text,
+        fmt="",
+        cmap="Blues",
+        vmin=0,
+        vmax=1,
+        ax=axes,
+        square=True,
+        linewidths=0.5,
+        xticklabels=CLASSES,
+        yticklabels=CLASSES,
+        cbar_kws={"label": "Share of the true class", "format": PercentFormatter(1)},
+    )
+    axes.set(title=title, xlabel="Predicted class", ylabel="True class")
+    axes.tick_params(axis="y", rotation=0)
+    return save(drawing, path) if path else drawing
+
+
+def gradcam(image, heat, frequencies, times, duration, title, path):
+    """Figures 9 to 12: spectrogram, heat map and overlay side by side, the padding's start marked.
+
+    image: (frequencies, frames); heat: the same shape, 0 to 1; duration: seconds recorded.
+    """
+    drawing, axes = figure(14, 4.2, ncols=3, sharey=True)
+    colour = _spectrogram(axes[0], image, frequencies, times, cmap="gray")
+    drawing.colorbar(colour, ax=axes[0], label="log(1 + density)", pad=0.02)
+    colour = _spectrogram(axes[1], heat, frequencies, times, cmap="inferno", vmin=0, vmax=1)
+    drawing.colorbar(colour, ax=axes[1], label="Heat (share of maximum)", pad=0.02)
+    _spectrogram(axes[2], overlay(image, heat), frequencies, times)
+    for position, (axis, name) in enumerate(zip(axes, ("Spectrogram", "Grad-CAM", "Overlay"), strict=True)):
+        axis.set(title=name, xlabel="Time (s)", ylabel="" if position else "Frequency (Hz)")
+        if duration < times[-1]:
+            axis.axvline(duration, color="cyan", linewidth=1.2, linestyle="--")
+            axis.text(duration, frequencies[-1] * 0.97, " padding", color="cyan", va="top", fontsize=9)
+    drawing.suptitle(title, fontweight="bold")
+    return save(drawing, path)
+
+
+def overlay(image, heat, strength=0.45):
+    """The heat map's colours laid over the grey spectrogram: RGB uint8 of shape (frequencies, frames, 3)."""
+    spread = np.ptp(image)
+    grey = np.uint8(255 * (image - image.min()) / (spread if spread else 1))
+    colours = cv2.applyColorMap(np.uint8(255 * np.clip(heat, 0, 1)), cv2.COLORMAP_INFERNO)
+    return cv2.cvtColor(
+        cv2.addWeighted(cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR), 1 - strength, colours, strength, 0),
+        cv2.COLOR_BGR2RGB,
+    )
+
+
+def main():
+    from scoring import REPORT_MATRIX
+
+    print(confusion_matrix(REPORT_MATRIX, "The report's test set", "figures/report_confusion_matrix.png"))
+
+
+if __name__ == "__main__":
+    run(main)

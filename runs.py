@@ -1,0 +1,63 @@
+"""What a finished run left behind, its models, data and held-out test part, for the scripts that look back at it."""
+
+import json
+from pathlib import Path
+
+import dataset
+from shell import UserError, say, writing
+
+
+def write_settings(name, data, recipe):
+    """Write models/NAME.json: where the run's recordings and model are, and its recipe (a dict)."""
+    settings = {"data": str(data), "model": f"models/{name}.keras", "recipe": recipe}
+    with writing(f"models/{name}.json") as temporary:
+        temporary.write_text(json.dumps(settings, indent=2) + "\n")
+
+
+def add_flags(parser, models):
+    """Add the flags that choose a run; `models` is the `nargs` of --model, "+" where several make an ensemble."""
+    parser.add_argument("--run", metavar="NAME", help="name of the run (default: that of the model, else paper)")
+    parser.add_argument(
+        "--model", type=Path, nargs=models, metavar="FILE", help="saved model (default: models/RUN.keras)"
+    )
+    parser.add_argument("--data", type=Path, metavar="PATH", help="zip or folder of recordings (default: the run's)")
+    parser.add_argument("--labels", metavar="NAME", help="label version or CSV file (default: the run's)")
+
+
+def open_run(arguments):
+    """(run name, [(model, recipe)], DataFrame of the test part) for the flags of `add_flags`.
+
+    The test part is that of data/split.csv, unless a model has seen some of it: then that file belongs to another run,
+    and the split is drawn again from this run's seed. Raises `UserError` when nothing unseen is left.
+    """
+    import model  # here, so that --help need not wait for TensorFlow
+
+    given = arguments.model or Path(f"models/{arguments.run or 'paper'}.keras")
+    paths = given if isinstance(given, list) else [given]
+    name = arguments.run or (paths[0].stem if len(paths) == 1 else "ensemble")
+    loaded = [model.load(path) for path in paths]
+    recipe = loaded[0][1]
+    table = dataset.read_recordings(arguments.data or _data_of(paths[0]), arguments.labels or recipe.labels)
+    seen = frozenset().union(*(records for *_, records in loaded))
+
+    table["split"] = dataset.read_split(table)
+    test = table[table.split == "test"]
+    if test.empty or not seen.isdisjoint(test.record):
+        say(f"{dataset.SPLIT_FILE} is not the split of {name}; drawing it again with seed {recipe.seed}")
+        table["split"] = dataset.split(table, recipe.seed)
+        test = table[table.split == "test"]
+    if not seen.isdisjoint(test.record):
+        raise UserError(
+            f"{paths[0]} was trained on {len(seen.intersection(test.record))} of the {len(test)} test records; "
+            "pass the --data and --labels it was trained with"
+        )
+    return name, [(network, recipe) for network, recipe, _ in loaded], test.reset_index(drop=True)
+
+
+def _data_of(path):
+    """The recordings that the settings beside a model name, or the default ones."""
+    settings = path.with_suffix(".json")
+    try:
+        return Path(json.loads(settings.read_text())["data"]) if settings.exists() else dataset.DEFAULT_DATA
+    except (ValueError, KeyError, TypeError, OSError):
+        raise UserError(f"{settings} is damaged; pass --data the path of the recordings") from None

@@ -1,0 +1,60 @@
+"""Weights & Biases, which never stops a run: started on request, imported only where it starts."""
+
+import netrc
+import os
+from urllib.parse import urlparse
+
+from shell import UserError, say
+
+PROJECT = "ecg-classification"
+MODES = ("auto", "online", "offline", "disabled")
+
+
+def add_flag(parser):
+    """Add `--wandb` to an `argparse` parser."""
+    parser.add_argument(
+        "--wandb",
+        choices=MODES,
+        default="auto",
+        help="Weights & Biases: auto tracks online when logged in; offline keeps files for `wandb sync`",
+    )
+
+
+def logged_in():
+    """Whether a W&B key is at hand, in the environment or in the netrc file that `wandb login` writes."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
+    try:
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def start(mode, name, config):
+    """A W&B run called `name` with `config` (dict), or None where nothing is tracked.
+
+    `auto` tracks online when logged in, and otherwise not; a server that does not answer turns it to offline.
+    Raises `UserError` when `online` is asked for without a login, or W&B is asked for and not installed.
+    """
+    if mode == "disabled" or (mode == "auto" and not logged_in()):
+        if mode == "auto":
+            say("Weights & Biases: not logged in, so nothing is tracked (wandb login, or --wandb offline)")
+        return None
+    if mode == "online" and not logged_in():
+        raise UserError("--wandb online needs a login: run `wandb login`, set WANDB_API_KEY, or pass --wandb offline")
+    try:
+        import wandb
+    except ImportError:
+        if mode == "auto":
+            return None
+        raise UserError(f"--wandb {mode} needs the wandb package: pip install wandb") from None
+    options = {"project": os.environ.get("WANDB_PROJECT", PROJECT), "name": name, "config": config}
+    settings = wandb.Settings(init_timeout=30, silent=True)
+    try:
+        return wandb.init(mode="offline" if mode == "offline" else "online", settings=settings, **options)
+    except wandb.Error as error:
+        if mode == "online":
+            raise UserError(f"Weights & Biases did not start ({error}); pass --wandb offline") from error
+        say(f"Weights & Biases does not answer ({error}); tracking offline, to be sent by `wandb sync`")
+        return wandb.init(mode="offline", settings=settings, **options)
