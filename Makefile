@@ -1,0 +1,45 @@
+# make demo         the whole chain on synthetic recordings: the machinery, not a result
+# make reproduce    the report's run on the real recordings
+# make test         the tests; TRAINING2017=path/of/training2017.zip adds those on the real recordings
+# make lint         ruff; make bench: the speed of the report's run against ours
+
+PYTHON ?= python3
+PY := $(CURDIR)/.venv/bin/python
+
+.PHONY: demo reproduce test lint bench
+.DELETE_ON_ERROR:
+
+.venv/installed: requirements.txt requirements-dev.txt
+	@$(PYTHON) -c "import sys; sys.exit('Python 3.11 or newer is needed: make PYTHON=python3.12 …' * (sys.version_info < (3, 11)))"
+	$(PYTHON) -m venv .venv
+	@echo "installing into .venv (about 3 GB, a few minutes)"
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+demo: .venv/installed
+	rm -rf demo && mkdir demo
+	$(PY) synthetic.py demo/data/training2017
+	cd demo && if $(PY) ../model.py > model.txt; then weights=imagenet; else weights=random; \
+	  echo "going on with random weights: what follows shows the machinery, not a result"; fi && \
+	$(PY) ../main.py --data data/training2017 --weights $$weights --epochs 10 && \
+	$(PY) ../evaluation.py && \
+	$(PY) ../gc_implementation.py
+	@echo
+	@echo "Open demo/figures/example_recordings.png (what the recordings look like),"
+	@echo "     demo/figures/paper/test_confusion_matrix.png (how they were classified) and"
+	@echo "     demo/figures/paper/gradcam_A.png (where the network looked)."
+
+reproduce: .venv/installed
+	$(PY) main.py
+	$(PY) evaluation.py
+	$(PY) gc_implementation.py
+
+test: .venv/installed
+	$(PY) -m pytest
+
+lint: .venv/installed
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+bench: .venv/installed
+	$(PY) benchmarks/paper_run.py
