@@ -42,15 +42,8 @@ def predict(models, table):
     import numpy as np
 
     import model
-    from preprocessing import Images
 
-    return np.mean(
-        [
-            model.predict(network, Images(table.signal, table.sampling_rate, recipe), f"test part, model {number}")
-            for number, (network, recipe) in enumerate(models, 1)
-        ],
-        axis=0,
-    )
+    return np.mean([model.predict(network, table, recipe) for network, recipe in models], axis=0)
 
 
 def measure(true, probabilities):
@@ -131,7 +124,7 @@ def draw(true, probabilities, metrics, folder):
         f"{folder}/class_f1_scores.png",
         errors=list(metrics["F1_interval"].values()),
     )
-    names = [title.replace(", ", ",\n").replace(" (", "\n(") for title in OVERALL.values()]
+    names = [title.replace("F1, ", "F1,\n").replace(" (", "\n(") for title in OVERALL.values()]
     plotting.bars_beside_report(
         names,
         [metrics[key] for key in OVERALL],

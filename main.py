@@ -41,8 +41,7 @@ def main():
     dataset.write_split(table)
     say(f"{len(table):,} recordings: " + ", ".join(f"{n:,} {part}" for part, n in table.split.value_counts().items()))
 
-    runs.write_settings(name, arguments.data, asdict(recipe))
-    history = train(table, recipe, name, tracker)
+    history = train(table, recipe, name, arguments.data, tracker)
     if tracker:
         tracker.finish()
     best = history.loc[history.avg_F1_score.idxmax()]
@@ -74,8 +73,11 @@ def explore(table, recipe):
     say("figures/class_distribution.png, sequence_length_distribution.png and example_recordings.png are drawn")
 
 
-def train(table, recipe, name, tracker):
-    """Train `recipe` on the split in `table`, keep the best model in models/NAME.keras, return the epochs' table."""
+def train(table, recipe, name, data, tracker):
+    """Train `recipe` on the split in `table`, keep the best model in models/NAME.keras, return the epochs' table.
+
+    data: where the recordings are, for the run's settings; tracker: a Weights & Biases run, or None.
+    """
     import numpy as np
 
     import model
@@ -103,6 +105,7 @@ def train(table, recipe, name, tracker):
         chunk_size=model.BATCH if recipe.fine_tune else 256,
         run=tracker,
     )
+    runs.write_settings(name, data, asdict(recipe))
     history = training.train(trained, inputs["train"], labels[parts["train"]], recipe, scorer, f"models/{name}.csv")
     plotting.training_f1(history, f"figures/{name}/training_f1.png")
     return history

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 import preprocessing
-from recipes import CLASSES, Recipe, add_flags, from_flags
+from recipes import CLASSES, add_flags, from_flags
 from shell import UserError, parser, progress, quiet, run, say, writing
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -53,25 +53,25 @@ def build(recipe, images=None):
         _settle(base, backbone, images)
     backbone.trainable = recipe.fine_tune
 
-    # The head's weights depend on the seed alone, whatever the backbone drew before.
+    dense_head = head(recipe, features.shape[1])
+    probabilities = features
+    for layer in dense_head.layers:
+        probabilities = layer(probabilities)
+    return Network(keras.Model(spectrogram, probabilities, name="ecg"), base, dense_head)
+
+
+def head(recipe, size):
+    """The trained part alone: features (size,) → probabilities (4,). Its first weights depend on the seed alone."""
     keras.utils.set_random_seed(recipe.seed)
-    layers = [
-        keras.layers.Dense(recipe.num_neurons, activation=recipe.activation, name="dense"),
-        keras.layers.Dense(len(CLASSES), name="logits"),
-        keras.layers.Softmax(name="probabilities"),
-    ]
-    given = keras.Input(features.shape[1:], name="given_features")
-    return Network(
-        keras.Model(spectrogram, _chain(layers, features), name="ecg"),
-        base,
-        keras.Model(given, _chain(layers, given), name="head"),
+    return keras.Sequential(
+        [
+            keras.Input((size,), name="given_features"),
+            keras.layers.Dense(recipe.num_neurons, activation=recipe.activation, name="dense"),
+            keras.layers.Dense(len(CLASSES), name="logits"),
+            keras.layers.Softmax(name="probabilities"),
+        ],
+        name="head",
     )
-
-
-def _chain(layers, x):
-    for layer in layers:
-        x = layer(x)
-    return x
 
 
 def _backbone(weights):
@@ -134,13 +134,14 @@ class _InTrainingMode(keras.Model):
         return self.model(x, training=True)
 
 
-def frozen_features(base, table, recipe, wanted=None, folder=FEATURES):
+def frozen_features(base, table, recipe, wanted=None, folder=None):
     """The base's features of the recordings of `table`, float32 (n, 1536), computed once and kept.
 
     wanted: boolean (n,), or None for all; the rows of others may be NaN. The features are kept in files of 256
     recordings, each named by the hash of all that decides it (signals, preprocessing, weights), so an interrupted
     extraction continues, several processes can share the folder, and nothing stale is ever read.
     """
+    folder = folder or FEATURES
     wanted = np.ones(len(table), bool) if wanted is None else np.asarray(wanted)
     key = sha256(json.dumps([recipe.samples, recipe.nperseg, recipe.noverlap, recipe.sampling_rate]).encode())
     for variable in base.variables:
@@ -183,13 +184,21 @@ def _forward(model, batch):
     return model.predict_on_batch(filled)[: len(batch)]
 
 
-def predict(model, images, what="predicting"):
-    """Probabilities (n, 4) of `images`, anything with a length that a slice turns into (k, frequencies, frames)."""
+def predict(network, table, recipe):
+    """Probabilities (n, 4) of the recordings of `table` by a complete network.
+
+    The features of a frozen base are kept as in training, so that scoring again, or another head, costs seconds.
+    """
+    if not recipe.fine_tune:
+        features = network.get_layer("features").output
+        kept = frozen_features(keras.Model(network.input, features), table, recipe)
+        return keras.Model(features, network.output).predict(kept, verbose=0)
+    images = preprocessing.Images(table.signal, table.sampling_rate, recipe)
     probabilities = []
-    with progress(len(images), what, "recording") as bar:
+    with progress(len(images), "predicting", "recording") as bar:
         for start in range(0, len(images), BATCH):
             batch = images[start : start + BATCH]
-            probabilities.append(_forward(model, batch))
+            probabilities.append(_forward(network, batch))
             bar.update(len(batch))
     return np.concatenate(probabilities)
 
@@ -197,7 +206,7 @@ def predict(model, images, what="predicting"):
 def save(model, recipe, seen, path):
     """Write `model` whole to `path` (.keras), with its recipe and `seen`, the records it was trained or chosen on.
 
-    They travel as a member `recipe.json` of the Keras zip file, which Keras itself passes over.
+    They travel as a member `recipe.json` of the Keras zip file, which Keras passes over and `runs.read_card` reads.
     """
     with writing(path) as temporary:
         model.save(temporary)
@@ -208,25 +217,14 @@ def save(model, recipe, seen, path):
 
 
 def load(path):
-    """(model, recipe, frozenset of the records it has seen) of a file that `save` wrote.
+    """The Keras model in a file that `save` wrote. Nothing in the file is executed: Keras's safe mode.
 
-    Raises `UserError` for a missing, damaged or foreign file. Nothing in the file is executed: Keras's safe mode.
+    Raises `UserError` for a damaged file; `runs.read_card` has refused a foreign one before.
     """
-    if not Path(path).is_file():
-        raise UserError(f"{path} does not exist; train it with main.py, or pass --run or --model another")
     try:
-        with zipfile.ZipFile(path) as archive:
-            kept = json.loads(archive.read("recipe.json"))
-        recipe, seen = Recipe(**kept["recipe"]), frozenset(kept["seen"])
-        if tuple(kept["classes"]) != CLASSES:
-            raise ValueError("its classes are others")
-        return keras.models.load_model(path, compile=False, safe_mode=True), recipe, seen
+        return keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:
-        raise UserError(f"{path} is not a model that main.py saved ({_brief(error)})") from error
-
-
-def _brief(error):
-    return str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
+        raise UserError(f"{path} is damaged ({str(error).splitlines()[0][:120]}); train it again") from error
 
 
 def main():

@@ -3,15 +3,21 @@
 python plotting.py        draw the report's own confusion matrix as figures/report_confusion_matrix.png
 """
 
+import itertools
+
 import cv2
 import matplotlib
 
 matplotlib.use("Agg")  # the scripts also run where there is no display
 
 import numpy as np
+import pandas as pd
 import seaborn as sns
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
+from sklearn.ensemble import RandomForestRegressor
 from sklearn.metrics import auc, roc_curve
 
 from recipes import CLASSES
@@ -87,7 +93,7 @@ def example_recordings(examples, path):
         trace.plot(np.arange(len(signal)) / rate, signal / 1000, linewidth=0.6, color=COLOURS[name])
         trace.set(title=f"{NAMES[name]}: {record}", ylabel="Voltage (mV)")
         colour = _spectrogram(spectrum, image, frequencies, times)
-        drawing.colorbar(colour, ax=spectrum, label="log(1 + density)", pad=0.01)
+        drawing.colorbar(colour, ax=spectrum, label="log(1 + PSD in µV²/Hz)", pad=0.01)
         spectrum.set_ylim(0, 50)
         spectrum.set_xlim(0, times[-1])
         if position // 2 == 1 or position + 2 >= len(examples):
@@ -138,7 +144,7 @@ def training_f1(history, path):
 
 def bars_beside_report(names, ours, report, title, path, errors=None):
     """Figures 5 and 6: our figures beside the report's; `errors`: (low, high) of each of ours, or None."""
-    drawing, axes = figure()
+    drawing, axes = figure(3 + 1.15 * len(names))
     places = np.arange(len(names))
     whiskers = None
     if errors is not None:
@@ -146,8 +152,8 @@ def bars_beside_report(names, ours, report, title, path, errors=None):
         whiskers = np.abs([np.asarray(ours) - low, high - np.asarray(ours)])
     mine = axes.bar(places - 0.2, ours, 0.38, yerr=whiskers, ecolor="0.25", capsize=3, color="C0", label="this run")
     theirs = axes.bar(places + 0.2, report, 0.38, color="0.75", label="the report")
-    axes.bar_label(mine, [f"{value:.2f}" for value in ours], padding=3)
-    axes.bar_label(theirs, [f"{value:.2f}" for value in report], padding=3)
+    axes.bar_label(mine, [f"{value:.2f}" for value in ours], padding=3, fontsize=10)
+    axes.bar_label(theirs, [f"{value:.2f}" for value in report], padding=3, fontsize=10)
     axes.set(title=title, ylim=(0, 1.05), ylabel="Score")
     axes.set_xticks(places, names)
     axes.grid(axis="x", visible=False)
@@ -221,7 +227,7 @@ def gradcam(image, heat, frequencies, times, duration, title, path):
     """
     drawing, axes = figure(14, 4.2, ncols=3, sharey=True)
     colour = _spectrogram(axes[0], image, frequencies, times, cmap="gray")
-    drawing.colorbar(colour, ax=axes[0], label="log(1 + density)", pad=0.02)
+    drawing.colorbar(colour, ax=axes[0], label="log(1 + PSD in µV²/Hz)", pad=0.02)
     colour = _spectrogram(axes[1], heat, frequencies, times, cmap="inferno", vmin=0, vmax=1)
     drawing.colorbar(colour, ax=axes[1], label="Heat (share of maximum)", pad=0.02)
     _spectrogram(axes[2], overlay(image, heat), frequencies, times)
@@ -243,6 +249,100 @@ def overlay(image, heat, strength=0.45):
         cv2.addWeighted(cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR), 1 - strength, colours, strength, 0),
         cv2.COLOR_BGR2RGB,
     )
+
+
+def sweep_top_runs(table, parameters, score, path, top=15):
+    """Figure 3: parallel coordinates of a sweep, the best `top` runs coloured by their score over all others in grey.
+
+    table: one row a run; parameters: its columns that were searched; score: the column of the score, drawn last.
+    """
+    table = table.sort_values(score)
+    columns = [*parameters, score]
+    places, ticks = {}, {}
+    for column in columns:
+        values = table[column]
+        choices = sorted(values.unique())
+        if values.dtype.kind not in "if" or len(choices) <= 6:
+            heights = np.linspace(0.06, 0.94, len(choices)) if len(choices) > 1 else [0.5]
+            ticks[column] = list(zip(heights, map(str, choices), strict=True))
+            places[column] = values.map(dict(zip(choices, heights, strict=True))).to_numpy(float)
+        else:
+            low, high = values.min(), values.max()
+            ticks[column] = [(height, f"{low + height * (high - low):.4g}") for height in np.linspace(0, 1, 5)]
+            places[column] = ((values - low) / (high - low)).to_numpy(float)
+    # Runs with the same choice are spread a little, so that lines on one tick can be followed.
+    spread = np.random.default_rng(0).uniform(-0.03, 0.03, (len(table), len(columns)))
+    heights = np.column_stack([places[column] for column in columns])
+    heights += spread * [column in parameters and len(ticks[column]) != 5 for column in columns]
+
+    drawing, axes = figure(11, 5.5)
+    best = table[score].iloc[-top:]
+    scale = Normalize(best.min(), best.max())
+    colours = matplotlib.colormaps["viridis"]
+    smooth = np.linspace(0, 1, 30)
+    ease = smooth**2 * (3 - 2 * smooth)
+    for number, line in enumerate(heights):
+        x = np.concatenate([position + smooth for position in range(len(columns) - 1)])
+        y = np.concatenate([left + (right - left) * ease for left, right in itertools.pairwise(line)])
+        chosen = number >= len(heights) - top
+        axes.plot(
+            x,
+            y,
+            color=colours(scale(table[score].iloc[number])) if chosen else "0.85",
+            linewidth=1.8 if chosen else 0.8,
+            zorder=2 if chosen else 1,
+        )
+    for position, column in enumerate(columns):
+        axes.axvline(position, color="0.3", linewidth=1, zorder=3)
+        for height, text in ticks[column]:
+            axes.text(
+                position + 0.02,
+                height,
+                text,
+                fontsize=9,
+                va="center",
+                zorder=4,
+                bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.8},
+            )
+    axes.set(
+        title=f"The best {min(top, len(table))} of {len(table)} sweep runs",
+        xlim=(-0.05, len(columns) - 0.75),
+        ylim=(-0.05, 1.05),
+        yticks=[],
+    )
+    axes.set_xticks(range(len(columns)), [SCORE_NAMES.get(column, column.replace("_", " ")) for column in columns])
+    axes.tick_params(axis="x", length=0)
+    axes.grid(visible=False)
+    for side in axes.spines.values():
+        side.set_visible(False)
+    drawing.colorbar(ScalarMappable(scale, "viridis"), ax=axes, label=SCORE_NAMES.get(score, score), pad=0.01)
+    return save(drawing, path)
+
+
+SCORE_NAMES = {"best_avg_F1_score": "F1, 4-class average", "best_challenge_F1": "F1, challenge (N, A, O)"}
+
+
+def sweep_importance(table, parameters, score, path):
+    """Each parameter's importance to `score` in a random forest, and its linear correlation, as W&B reads them.
+
+    A parameter with named choices has a row per choice. `table`, `parameters`, `score`: as in `sweep_top_runs`.
+    """
+    inputs = pd.get_dummies(table[parameters], prefix_sep=" = ", dtype=float)
+    forest = RandomForestRegressor(200, random_state=0).fit(inputs, table[score])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        correlation = np.nan_to_num(inputs.corrwith(table[score]).to_numpy())
+    order = np.argsort(forest.feature_importances_)
+    names = [inputs.columns[place].replace("_", " ") for place in order]
+    drawing, axes = figure(10, 1.4 + 0.36 * len(names), ncols=2, sharey=True)
+    axes[0].barh(names, forest.feature_importances_[order], color="C0")
+    axes[0].set(title="Importance (random forest)", xlabel="Share of the explained variance", xlim=(0, None))
+    axes[1].barh(
+        names, correlation[order], color=[COLOURS["O"] if value > 0 else COLOURS["A"] for value in correlation[order]]
+    )
+    axes[1].set(title="Correlation with the F1", xlabel="Pearson's r", xlim=(-1, 1))
+    for axis in axes:
+        axis.grid(axis="y", visible=False)
+    return save(drawing, path)
 
 
 def main():

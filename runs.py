@@ -1,15 +1,17 @@
 """What a finished run left behind, its models, data and held-out test part, for the scripts that look back at it."""
 
 import json
+import zipfile
 from pathlib import Path
 
 import dataset
+from recipes import CLASSES, Recipe
 from shell import UserError, say, writing
 
 
 def write_settings(name, data, recipe):
-    """Write models/NAME.json: where the run's recordings and model are, and its recipe (a dict)."""
-    settings = {"data": str(data), "model": f"models/{name}.keras", "recipe": recipe}
+    """Write models/NAME.json: where the run's recordings are, and its recipe (a dict)."""
+    settings = {"data": str(data), "recipe": recipe}
     with writing(f"models/{name}.json") as temporary:
         temporary.write_text(json.dumps(settings, indent=2) + "\n")
 
@@ -24,21 +26,37 @@ def add_flags(parser, models):
     parser.add_argument("--labels", metavar="NAME", help="label version or CSV file (default: the run's)")
 
 
+def read_card(path):
+    """(recipe, frozenset of the records it was trained or chosen on) of a model that main.py saved.
+
+    Raises `UserError` for a missing or foreign file, without the seconds that loading the network takes.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; train it with main.py, or pass --run or --model another")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            card = json.loads(archive.read("recipe.json"))
+        recipe, seen = Recipe(**card["recipe"]), frozenset(card["seen"])
+        if tuple(card["classes"]) != CLASSES:
+            raise ValueError
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} is not a model that this version of main.py saved") from error
+    return recipe, seen
+
+
 def open_run(arguments):
     """(run name, [(model, recipe)], DataFrame of the test part) for the flags of `add_flags`.
 
     The test part is that of data/split.csv, unless a model has seen some of it: then that file belongs to another run,
     and the split is drawn again from this run's seed. Raises `UserError` when nothing unseen is left.
     """
-    import model  # here, so that --help need not wait for TensorFlow
-
     given = arguments.model or Path(f"models/{arguments.run or 'paper'}.keras")
     paths = given if isinstance(given, list) else [given]
     name = arguments.run or (paths[0].stem if len(paths) == 1 else "ensemble")
-    loaded = [model.load(path) for path in paths]
-    recipe = loaded[0][1]
+    cards = [read_card(path) for path in paths]
+    recipe = cards[0][0]
     table = dataset.read_recordings(arguments.data or _data_of(paths[0]), arguments.labels or recipe.labels)
-    seen = frozenset().union(*(records for *_, records in loaded))
+    seen = frozenset().union(*(records for _, records in cards))
 
     table["split"] = dataset.read_split(table)
     test = table[table.split == "test"]
@@ -51,7 +69,13 @@ def open_run(arguments):
             f"{paths[0]} was trained on {len(seen.intersection(test.record))} of the {len(test)} test records; "
             "pass the --data and --labels it was trained with"
         )
-    return name, [(network, recipe) for network, recipe, _ in loaded], test.reset_index(drop=True)
+    import model  # here, so that neither --help nor an error waits for TensorFlow
+
+    return (
+        name,
+        [(model.load(path), card[0]) for path, card in zip(paths, cards, strict=True)],
+        test.reset_index(drop=True),
+    )
 
 
 def _data_of(path):

@@ -50,11 +50,48 @@ def start(mode, name, config):
             return None
         raise UserError(f"--wandb {mode} needs the wandb package: pip install wandb") from None
     options = {"project": os.environ.get("WANDB_PROJECT", PROJECT), "name": name, "config": config}
-    settings = wandb.Settings(init_timeout=30, silent=True)
     try:
-        return wandb.init(mode="offline" if mode == "offline" else "online", settings=settings, **options)
+        return wandb.init(mode="offline" if mode == "offline" else "online", settings=settings(), **options)
     except wandb.Error as error:
         if mode == "online":
             raise UserError(f"Weights & Biases did not start ({error}); pass --wandb offline") from error
         say(f"Weights & Biases does not answer ({error}); tracking offline, to be sent by `wandb sync`")
-        return wandb.init(mode="offline", settings=settings, **options)
+        return wandb.init(mode="offline", settings=settings(), **options)
+
+
+def start_offline(name, config, group):
+    """An offline W&B run for `wandb sync`, one of the many of a sweep; None where wandb is not installed."""
+    try:
+        import wandb
+    except ImportError:
+        return None
+    return wandb.init(
+        mode="offline",
+        name=name,
+        config=config,
+        group=group,
+        settings=settings(),
+        project=os.environ.get("WANDB_PROJECT", PROJECT),
+    )
+
+
+def settings():
+    """W&B settings that keep a run quiet, quick to start (no list of packages) and bounded when the server is gone."""
+    import wandb
+
+    return wandb.Settings(silent=True, console="off", init_timeout=30, finish_timeout=60, x_save_requirements=False)
+
+
+def obstacle():
+    """Why no W&B sweep can be run here, decided within 5 s; None where logged in and the server answers."""
+    if not logged_in():
+        return "not logged in (wandb login)"
+    os.environ.setdefault("WANDB_HTTP_TIMEOUT", "3")  # read when wandb is imported
+    try:
+        import wandb
+    except ImportError:
+        return "the wandb package is not installed"
+    try:
+        return None if wandb.login(prompt=False, verify=True) else "not logged in (wandb login)"
+    except wandb.Error as error:
+        return f"it does not accept the login or does not answer ({' '.join(str(error).split())[:120]})"

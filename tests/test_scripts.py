@@ -7,11 +7,14 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from wandb_server import WandbServer
 
 import gc_implementation
 import scoring
 from recipes import Recipe
+from shell import UserError
 
+pytestmark = pytest.mark.xdist_group("scripts")  # which share one run of main.py
 FIGURES = ["class_distribution.png", "sequence_length_distribution.png", "example_recordings.png"]
 
 
@@ -40,25 +43,34 @@ def test_main_leaves_what_it_promises(trained):
     assert not [path for path in cwd.rglob(".*") if path.is_file()]
 
 
-def test_the_same_seed_gives_the_same_run(trained, archive, script):
+def test_the_same_seed_gives_the_same_run_and_weights_and_biases_gets_it(trained, archive, script):
     cwd, _ = trained
     before = [(cwd / path).read_bytes() for path in ("models/paper.csv", "data/split.csv")]
-    process = script(
-        cwd,
-        "main.py",
-        "--data",
-        archive,
-        "--weights",
-        "random",
-        "--epochs",
-        "2",
-        "--num-neurons",
-        "8",
-        "--run",
-        "again",
-    )
-    assert process.returncode == 0, process.stderr
+    with WandbServer() as server:
+        process = script(
+            cwd,
+            "main.py",
+            "--data",
+            archive,
+            "--weights",
+            "random",
+            "--epochs",
+            "2",
+            "--num-neurons",
+            "8",
+            "--run",
+            "again",
+            **server.env,
+        )
+        assert process.returncode == 0, process.stderr
     assert [(cwd / path).read_bytes() for path in ("models/again.csv", "data/split.csv")] == before
+    (record,) = server.runs.values()
+    assert record["exit_code"] == 0 and record["config"]["num_neurons"] == 8
+    table = pd.read_csv(cwd / "models/again.csv")
+    assert [row["avg_F1_score"] for row in record["history"]] == pytest.approx(list(table.avg_F1_score))
+    images = [row["epoch"] for row in record["history"] if "confusion_matrix" in row]
+    assert images == list(table.epoch[table.avg_F1_score > table.avg_F1_score.cummax().shift(fill_value=-1)])
+    assert len([name for name in record["files"] if name.endswith(".png")]) == len(images)
 
 
 def test_evaluation_and_gradcam_follow_without_flags(trained, script):
@@ -152,7 +164,6 @@ def test_help_and_wrong_flags(script, tmp_path, name):
         (["--labels", "missing.csv"], ["cannot read missing.csv"]),
         (["--wandb", "online"], ["wandb login"]),
         (["--weights", "imagenet"], ["ImageNet weights cannot be downloaded", "--weights"]),
-        (["--weights", "missing.h5"], ["missing.h5", "does not exist"]),
     ],
 )
 def test_main_refuses_in_one_sentence(script, refusal, archive, tmp_path, arguments, words):
@@ -179,8 +190,12 @@ def test_a_missing_or_foreign_model(script, refusal, tmp_path, name):
     assert "foreign.keras is not a model" in refusal(script(tmp_path, name, "--model", "foreign.keras"))
 
 
-def test_gradcam_of_a_record_that_is_not_in_the_test_part(trained, script, refusal):
-    cwd, _ = trained
-    assert "B00001 is not a record of the test part" in refusal(
-        script(cwd, "gc_implementation.py", "--record", "B00001")
-    )
+def test_gradcam_of_a_record_that_is_not_in_the_test_part():
+    table = pd.DataFrame({"record": ["A1", "A2", "A3"], "label": ["N", "~", "N"]})
+    assert {name: row.record for name, row in gc_implementation.choose(table, None).items()} == {
+        "N": "A1",
+        "noise": "A2",
+    }
+    assert list(gc_implementation.choose(table, ["A3"])) == ["A3"]
+    with pytest.raises(UserError, match="B00001 is not a record of the test part"):
+        gc_implementation.choose(table, ["B00001"])
