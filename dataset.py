@@ -5,7 +5,6 @@ python dataset.py [ZIP_OR_FOLDER]        read and check a set, print its counts 
 
 import io
 import re
-import sys
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
@@ -15,7 +14,7 @@ import pandas as pd
 import scipy.io
 
 from recipes import CLASSES
-from shell import UserError, run, say, writing
+from shell import UserError, parser, run, say, writing
 
 DEFAULT_DATA = Path("data/training2017.zip")
 SPLIT_FILE = Path("data/split.csv")
@@ -191,6 +190,7 @@ def download(name, known_hash=None, check=lambda path: None):
     target = DEFAULT_DATA.parent / name
     say(f"{target} is missing: downloading it from PhysioNet")
     pooch.get_logger().setLevel("ERROR")
+    reasons = []
     for address in ADDRESSES:
         try:
             with writing(target) as temporary:
@@ -206,9 +206,9 @@ def download(name, known_hash=None, check=lambda path: None):
             return target
         except (OSError, ValueError, UserError) as error:
             offline = isinstance(error, requests.ConnectionError | requests.Timeout)
-            reason = "no connection to PhysioNet or its mirror" if offline else str(error)
+            reasons.append(f"no connection to {address.split('/')[2]}" if offline else str(error))
     raise UserError(
-        f"cannot download {name} ({reason}); fetch {ADDRESSES[0]}{name} by other means and save it as {target}"
+        f"cannot download {name} ({'; '.join(reasons)}); fetch {ADDRESSES[0]}{name} yourself and save it as {target}"
     )
 
 
@@ -251,24 +251,22 @@ def write_split(table, path=SPLIT_FILE):
 
 
 def read_split(table, path=SPLIT_FILE):
-    """The split in a CSV file that `write_split` wrote, as a Series for the records of `table`; None where it has none.
-
-    A record whose label there is another counts as absent, since the split belongs to those labels.
-    """
+    """The split in a CSV file that `write_split` wrote, a Series for the records of `table`; NaN where it has none."""
     if not path.exists():
         return pd.Series(None, index=table.index, dtype=object)
     try:
         rows = pd.read_csv(path, dtype=str, keep_default_na=False)
-        parts = rows.set_index(["record", "label"]).split
-        return parts.reindex(pd.MultiIndex.from_frame(table[["record", "label"]])).set_axis(table.index)
+        return table.record.map(rows.set_index("record").split)
     except (ValueError, KeyError, AttributeError, OSError):
         raise UserError(f"{path} is damaged; delete it, or run main.py again") from None
 
 
 def main():
-    table = read_recordings(Path(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT_DATA)
+    flags = parser(__doc__)
+    flags.add_argument("data", nargs="?", type=Path, default=DEFAULT_DATA, help="zip or folder of recordings")
+    table = read_recordings(flags.parse_args().data)
     print(table.label.value_counts().reindex(CLASSES, fill_value=0).to_string())
-    print(f"{len(table):,} recordings, {table.signal.map(len).sum() / 300 / 3600:.1f} hours")
+    print(f"{len(table):,} recordings, {(table.signal.map(len) / table.sampling_rate).sum() / 3600:.1f} hours")
 
 
 if __name__ == "__main__":

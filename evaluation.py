@@ -34,7 +34,7 @@ def main():
         temporary.write_text(json.dumps(metrics, indent=2) + "\n")
     with writing(f"{folder}/predictions.csv") as temporary:
         table[["record", "label"]].join(_columns(probabilities)).to_csv(temporary, index=False, float_format="%.6f")
-    print(f"wrote {folder}/; next: python gc_implementation.py{'' if name == 'paper' else f' --run {name}'}")
+    print(f"wrote {folder}/; next: {runs.gradcam_command(arguments, name)}")
 
 
 def predict(models, table):

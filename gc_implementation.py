@@ -1,7 +1,7 @@
 """Grad-CAM: where in the spectrogram a saved model looked.
 
     python gc_implementation.py                               the first test recording of each class
-    python gc_implementation.py --run mine --record A00004 A00015
+    python gc_implementation.py --run mine --record A00002 A00003
 
 Writes figures/RUN/gradcam_{A,N,O,noise}.png (gradcam_RECORD.png for named records) and gradcam.csv, and prints the
 share of heat that lies on the padding.

@@ -33,7 +33,6 @@ def main():
     recipe = recipes.from_flags(flags, arguments)
     name = arguments.run or recipe.name
     make_folders("data", "models", "figures", f"figures/{name}")
-    tracker = tracking.start(arguments.wandb, name, asdict(recipe))
 
     table = dataset.read_recordings(arguments.data, recipe.labels)
     explore(table, recipe)
@@ -41,6 +40,7 @@ def main():
     dataset.write_split(table)
     say(f"{len(table):,} recordings: " + ", ".join(f"{n:,} {part}" for part, n in table.split.value_counts().items()))
 
+    tracker = tracking.start(arguments.wandb, name, asdict(recipe))
     history = train(table, recipe, name, arguments.data, tracker)
     if tracker:
         tracker.finish()

@@ -258,22 +258,23 @@ def sweep_top_runs(table, parameters, score, path, top=15):
     """
     table = table.sort_values(score)
     columns = [*parameters, score]
-    places, ticks = {}, {}
+    places, ticks, chosen_from = {}, {}, []
     for column in columns:
         values = table[column]
         choices = sorted(values.unique())
-        if values.dtype.kind not in "if" or len(choices) <= 6:
+        if values.dtype.kind not in "f":
+            chosen_from.append(column)
             heights = np.linspace(0.06, 0.94, len(choices)) if len(choices) > 1 else [0.5]
             ticks[column] = list(zip(heights, map(str, choices), strict=True))
             places[column] = values.map(dict(zip(choices, heights, strict=True))).to_numpy(float)
         else:
             low, high = values.min(), values.max()
-            ticks[column] = [(height, f"{low + height * (high - low):.4g}") for height in np.linspace(0, 1, 5)]
-            places[column] = ((values - low) / (high - low)).to_numpy(float)
+            ticks[column] = [(height, f"{low + height * (high - low):.3g}") for height in np.linspace(0, 1, 5)]
+            places[column] = ((values - low) / ((high - low) or 1)).to_numpy(float)
     # Runs with the same choice are spread a little, so that lines on one tick can be followed.
     spread = np.random.default_rng(0).uniform(-0.03, 0.03, (len(table), len(columns)))
     heights = np.column_stack([places[column] for column in columns])
-    heights += spread * [column in parameters and len(ticks[column]) != 5 for column in columns]
+    heights += spread * [column in chosen_from for column in columns]
 
     drawing, axes = figure(11, 5.5)
     best = table[score].iloc[-top:]
@@ -339,7 +340,7 @@ def sweep_importance(table, parameters, score, path):
     axes[1].barh(
         names, correlation[order], color=[COLOURS["O"] if value > 0 else COLOURS["A"] for value in correlation[order]]
     )
-    axes[1].set(title="Correlation with the F1", xlabel="Pearson's r", xlim=(-1, 1))
+    axes[1].set(title="Correlation with the F1", xlabel="Pearson's r", xlim=(-1, 1), xticks=[-1, -0.5, 0, 0.5, 1])
     for axis in axes:
         axis.grid(axis="y", visible=False)
     return save(drawing, path)

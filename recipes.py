@@ -32,7 +32,7 @@ class Recipe:
     nperseg: int = setting(150, "samples per spectrogram window")
     noverlap: int = setting(75, "samples by which spectrogram windows overlap")
 
-    weights: str = setting("imagenet", "weights of the base: imagenet, random, or a Keras .weights.h5 file")
+    weights: str = setting("imagenet", "weights of the base: imagenet, random, or an .h5 file without top")
     fine_tune: bool = setting(False, "train the base too, from a stream of images (wants a GPU)")
     num_neurons: int = setting(500, "neurons of the dense layer")
     activation: str = setting("sigmoid", "activation of the dense layer", ("relu", "tanh", "sigmoid"))

@@ -1,6 +1,7 @@
 """What a finished run left behind, its models, data and held-out test part, for the scripts that look back at it."""
 
 import json
+import shlex
 import zipfile
 from pathlib import Path
 
@@ -64,11 +65,12 @@ def open_run(arguments):
         say(f"{dataset.SPLIT_FILE} is not the split of {name}; drawing it again with seed {recipe.seed}")
         table["split"] = dataset.split(table, recipe.seed)
         test = table[table.split == "test"]
-    if not seen.isdisjoint(test.record):
-        raise UserError(
-            f"{paths[0]} was trained on {len(seen.intersection(test.record))} of the {len(test)} test records; "
-            "pass the --data and --labels it was trained with"
-        )
+    for path, (_, records) in zip(paths, cards, strict=True):
+        if not records.isdisjoint(test.record):
+            raise UserError(
+                f"{path} was trained on {len(records.intersection(test.record))} of the {len(test)} test records; "
+                "pass the --data and --labels it was trained with, and make ensembles of models of one split only"
+            )
     import model  # here, so that neither --help nor an error waits for TensorFlow
 
     return (
@@ -85,3 +87,14 @@ def _data_of(path):
         return Path(json.loads(settings.read_text())["data"]) if settings.exists() else dataset.DEFAULT_DATA
     except (ValueError, KeyError, TypeError, OSError):
         raise UserError(f"{settings} is damaged; pass --data the path of the recordings") from None
+
+
+def gradcam_command(arguments, name):
+    """The command that explains what the flags of `add_flags` chose, for an ensemble its first model."""
+    flags = "" if name == "paper" else f" --run {name}"
+    if arguments.model:
+        flags += f" --model {shlex.quote(str(arguments.model[0]))}"
+    for key in ("data", "labels"):
+        if getattr(arguments, key):
+            flags += f" --{key} {shlex.quote(str(getattr(arguments, key)))}"
+    return f"python gc_implementation.py{flags}"

@@ -4,6 +4,8 @@ import argparse
 import contextlib
 import os
 import sys
+import tempfile
+import uuid
 from pathlib import Path
 
 from tqdm import tqdm
@@ -23,11 +25,12 @@ def parser(description):
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    pass
+    def _get_help_string(self, action):
+        return action.help if action.default in (None, False) else super()._get_help_string(action)
 
 
 def run(main):
-    """Call `main()` and exit: 0 done, 1 done in part, 2 an error to mend, 130 interrupted."""
+    """Call `main()` and exit with what it returns (None: 0), 2 for an error to mend, 130 when interrupted."""
     try:
         sys.exit(main())
     except UserError as error:
@@ -73,7 +76,7 @@ def writing(path):
     Raises `UserError` when the folder or the file cannot be written.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -92,9 +95,12 @@ def writing(path):
 def make_folders(*folders):
     """Make the output folders, so that one that cannot be written stops a run before its work."""
     for folder in folders:
-        with writing(Path(folder) / "probe") as probe:
-            probe.touch()
-        (Path(folder) / "probe").unlink()
+        try:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise UserError(f"cannot write into {folder}: {error.strerror}") from error
 
 
 @contextlib.contextmanager

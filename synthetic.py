@@ -7,11 +7,12 @@ electrocardiogram signals", IEEE TBME 50(3). Noise, filter and sizes were set by
 the recordings of the PhysioNet/CinC Challenge 2017. Scores on these recordings say nothing about real ones.
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 from scipy.io import savemat
+
+from shell import make_folders, parser, run
 
 FS = 300  # samples per second
 UNITS = 1000  # integer units per mV
@@ -177,11 +178,18 @@ def write_dataset(folder, count=200, seed=42):
     (folder / "REFERENCE.csv").write_text("".join(rows))
 
 
+def main():
+    flags = parser(__doc__)
+    flags.add_argument("folder", type=Path, help="where to write, created if missing")
+    flags.add_argument("--count", type=int, default=200, metavar="N", help="number of recordings")
+    flags.add_argument("--seed", type=int, default=42, metavar="N", help="seed of the random draws")
+    arguments = flags.parse_args()
+    if arguments.count < 1:
+        flags.error("--count must be at least 1")
+    make_folders(arguments.folder)
+    write_dataset(arguments.folder, arguments.count, arguments.seed)
+    print(f"wrote {arguments.count} recordings, RECORDS and REFERENCE.csv to {arguments.folder}")
+
+
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Write synthetic recordings in the layout of training2017.")
-    parser.add_argument("folder", help="where to write, created if missing")
-    parser.add_argument("--count", type=int, default=200, help="number of recordings (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=42, help="seed of the random draws (default %(default)s)")
-    args = parser.parse_args()
-    write_dataset(args.folder, args.count, args.seed)
-    print(f"wrote {args.count} recordings, RECORDS and REFERENCE.csv to {args.folder}")
+    run(main)

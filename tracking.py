@@ -52,27 +52,31 @@ def start(mode, name, config):
     options = {"project": os.environ.get("WANDB_PROJECT", PROJECT), "name": name, "config": config}
     try:
         return wandb.init(mode="offline" if mode == "offline" else "online", settings=settings(), **options)
-    except wandb.Error as error:
-        if mode == "online":
-            raise UserError(f"Weights & Biases did not start ({error}); pass --wandb offline") from error
+    except (wandb.Error, OSError) as error:
+        if mode != "auto":
+            raise UserError(f"Weights & Biases did not start ({error}); pass --wandb disabled") from error
         say(f"Weights & Biases does not answer ({error}); tracking offline, to be sent by `wandb sync`")
-        return wandb.init(mode="offline", settings=settings(), **options)
+        return start_offline(name, config, None)
 
 
 def start_offline(name, config, group):
-    """An offline W&B run for `wandb sync`, one of the many of a sweep; None where wandb is not installed."""
+    """An offline W&B run for `wandb sync`; None where wandb is not installed or cannot write."""
     try:
         import wandb
     except ImportError:
         return None
-    return wandb.init(
-        mode="offline",
-        name=name,
-        config=config,
-        group=group,
-        settings=settings(),
-        project=os.environ.get("WANDB_PROJECT", PROJECT),
-    )
+    try:
+        return wandb.init(
+            mode="offline",
+            name=name,
+            config=config,
+            group=group,
+            settings=settings(),
+            project=os.environ.get("WANDB_PROJECT", PROJECT),
+        )
+    except (wandb.Error, OSError) as error:
+        say(f"Weights & Biases cannot keep an offline run ({error}); going on without")
+        return None
 
 
 def settings():
@@ -86,12 +90,17 @@ def obstacle():
     """Why no W&B sweep can be run here, decided within 5 s; None where logged in and the server answers."""
     if not logged_in():
         return "not logged in (wandb login)"
-    os.environ.setdefault("WANDB_HTTP_TIMEOUT", "3")  # read when wandb is imported
     try:
         import wandb
     except ImportError:
         return "the wandb package is not installed"
+    patience = os.environ.get("WANDB_HTTP_TIMEOUT")
+    os.environ["WANDB_HTTP_TIMEOUT"] = "2"
     try:
         return None if wandb.login(prompt=False, verify=True) else "not logged in (wandb login)"
     except wandb.Error as error:
         return f"it does not accept the login or does not answer ({' '.join(str(error).split())[:120]})"
+    finally:
+        del os.environ["WANDB_HTTP_TIMEOUT"]
+        if patience:
+            os.environ["WANDB_HTTP_TIMEOUT"] = patience
