@@ -10,7 +10,7 @@ PY := $(CURDIR)/.venv/bin/python
 .DELETE_ON_ERROR:
 
 .venv/installed: requirements.txt requirements-dev.txt
-	@$(PYTHON) -c "import sys; sys.exit('Python 3.11 or newer is needed: make PYTHON=python3.12 …' * (sys.version_info < (3, 11)))"
+	@$(PYTHON) -c "import sys; sys.version_info >= (3, 11) or sys.exit('Python 3.11 or newer is needed: make PYTHON=python3.12')"
 	$(PYTHON) -m venv .venv
 	@echo "installing into .venv (about 3 GB, a few minutes)"
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
