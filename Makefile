@@ -25,6 +25,7 @@ demo: .venv/installed
 	$(PY) ../evaluation.py && \
 	$(PY) ../gc_implementation.py
 	@echo
+	@echo "The recordings were synthetic: the scores above say nothing about real ones. All files are in demo/."
 	@echo "Open demo/figures/example_recordings.png (what the recordings look like),"
 	@echo "     demo/figures/paper/test_confusion_matrix.png (how they were classified) and"
 	@echo "     demo/figures/paper/gradcam_A.png (where the network looked)."

@@ -81,7 +81,9 @@ def _open(source):
     try:
         archive = zipfile.ZipFile(source)
     except (zipfile.BadZipFile, OSError) as error:
-        raise UserError(f"{source} is not a whole zip file ({error}); delete it and run again") from error
+        raise UserError(
+            f"{source} is not a whole zip file ({error}); name another, or delete a broken download and run again"
+        ) from error
     files = {}
     for entry in archive.infolist():
         path = PurePosixPath(entry.filename.replace("\\", "/"))
@@ -160,6 +162,8 @@ def _read_labels(source, labels, files, read):
         path = path or download("REFERENCE-v3.csv", known_hash=V3_HASH)
         content, name = _bytes(path), str(path)
     else:
+        if not Path(labels).is_file():
+            raise UserError(f"--labels {labels} is neither reference, original, v3 nor a CSV file of record,label")
         content, name = _bytes(Path(labels)), labels
     try:
         rows = [line.split(",") for line in content.decode("utf-8-sig").split()]

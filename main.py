@@ -18,7 +18,7 @@ import recipes
 import runs
 import tracking
 from recipes import CLASSES
-from shell import make_folders, parser, run, say
+from shell import UserError, make_folders, parser, run, run_name, say
 
 
 def main():
@@ -27,11 +27,15 @@ def main():
         "--data", type=Path, default=dataset.DEFAULT_DATA, metavar="PATH", help="zip or folder of recordings"
     )
     recipes.add_flags(flags)
-    flags.add_argument("--run", metavar="NAME", help="name of the run's files (default: the recipe's name)")
+    flags.add_argument(
+        "--run", type=run_name, metavar="NAME", help="name of the run's files (default: the recipe's name)"
+    )
     tracking.add_flag(flags)
     arguments = flags.parse_args()
     recipe = recipes.from_flags(flags, arguments)
     name = arguments.run or recipe.name
+    if recipe.weights not in ("imagenet", "random") and not Path(recipe.weights).is_file():
+        raise UserError(f"{recipe.weights} does not exist; pass --weights imagenet, random or a weights file")
     make_folders("data", "models", "figures", f"figures/{name}")
 
     table = dataset.read_recordings(arguments.data, recipe.labels)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import dataset
 from recipes import CLASSES, Recipe
-from shell import UserError, say, writing
+from shell import UserError, run_name, say, writing
 
 
 def write_settings(name, data, recipe):
@@ -19,7 +19,9 @@ def write_settings(name, data, recipe):
 
 def add_flags(parser, models):
     """Add the flags that choose a run; `models` is the `nargs` of --model, "+" where several make an ensemble."""
-    parser.add_argument("--run", metavar="NAME", help="name of the run (default: that of the model, else paper)")
+    parser.add_argument(
+        "--run", type=run_name, metavar="NAME", help="name of the run (default: that of the model, else paper)"
+    )
     parser.add_argument(
         "--model", type=Path, nargs=models, metavar="FILE", help="saved model (default: models/RUN.keras)"
     )

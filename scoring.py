@@ -83,6 +83,7 @@ def one_vs_rest_auc(true, probabilities):
 
 
 if __name__ == "__main__":
+    print("The report's own confusion matrix:")
     for name, f1 in zip(CLASSES, f1_per_class(REPORT_MATRIX), strict=True):
         print(f"F1 {name}   {f1:.4f}")
     for name, score in (("4-class average F1", average_f1), ("challenge F1 (N, A, O)", challenge_f1)):

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import os
+import re
 import sys
 import tempfile
 import uuid
@@ -22,6 +23,13 @@ def parser(description):
         allow_abbrev=False,
         formatter_class=_HelpFormatter,
     )
+
+
+def run_name(text):
+    """The type of a `--run` flag: a name that stays inside the output folders."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a name of letters, digits, '-', '_' and '.'")
+    return text
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):

@@ -1,4 +1,4 @@
-"""The report's sweep: a Bayesian search over the head's settings, graded by the challenge's F1.
+"""The report's sweep: a Bayesian search over the head's settings, graded by the report's four-class F1.
 
     python sweeping.py                                  on W&B when logged in, else on this machine, without an account
     python sweeping.py --engine local --workers 2 --count 60
@@ -9,6 +9,7 @@ The same command continues an interrupted local sweep. Writes sweeps/RUN.csv (on
 sweep_top_runs.png (Figure 3) and sweep_importance.png, and prints the best settings as a command line for main.py.
 """
 
+import argparse
 import contextlib
 import dataclasses
 import hashlib
@@ -25,7 +26,7 @@ import dataset
 import recipes
 import tracking
 from recipes import Recipe
-from shell import UserError, make_folders, parser, progress, run, say, writing
+from shell import UserError, make_folders, parser, progress, run, run_name, say, writing
 
 TUNABLE = ("num_neurons", "activation", "optimizer", "batch_size", "learning_rate", "epochs")
 METRICS = ("avg_F1_score", "challenge_F1", "F1_0", "F1_1", "F1_2", "F1_3")
@@ -53,7 +54,7 @@ def main():
         "--data", type=Path, default=dataset.DEFAULT_DATA, metavar="PATH", help="zip or folder of recordings"
     )
     recipes.add_flags(flags, ("labels", "seed", "weights"))
-    flags.add_argument("--run", default="sweep", metavar="NAME", help="name of the sweep's files")
+    flags.add_argument("--run", type=run_name, default="sweep", metavar="NAME", help="name of the sweep's files")
     flags.add_argument("--trial", action="store_true", help="make one run for the W&B agent that calls this")
     arguments = flags.parse_args()
     recipe = recipes.from_flags(flags, arguments)
@@ -69,8 +70,8 @@ def main():
 
 
 def _positive(text):
-    if int(text) < 1:
-        raise ValueError
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)
 
 
@@ -496,6 +497,7 @@ def _objective(study, trial, config, recipe, prepared, count):
         tracker.summary.update(result)
         tracker.finish()
     trial.set_user_attr("result", result)
+    say(f"run {trial.number}: {config['metric']['name']} {result['best_' + config['metric']['name']]:.4f}, {settings}")
     return result[f"best_{config['metric']['name']}"]
 
 

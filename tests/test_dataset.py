@@ -148,7 +148,7 @@ def test_labels_from_a_file_and_from_v3_beside_the_set(folder, archive, tmp_path
     assert list(table.record) == ["A00001", "A00002"] and set(table.label) == {"O"}
     (folder.parent / "REFERENCE-v3.csv").write_text("A00001,~\n")
     assert list(read(archive, "v3").label) == ["~"]
-    with pytest.raises(UserError, match=r"cannot read .*nowhere.csv"):
+    with pytest.raises(UserError, match=r"nowhere.csv is neither reference"):
         read(archive, str(tmp_path / "nowhere.csv"))
     with pytest.raises(UserError, match="does not exist"):
         read(tmp_path / "nowhere.zip")

@@ -161,7 +161,7 @@ def test_help_and_wrong_flags(script, tmp_path, name):
     "arguments, words",
     [
         (["--data", "missing.zip"], ["missing.zip", "does not exist"]),
-        (["--labels", "missing.csv"], ["cannot read missing.csv"]),
+        (["--labels", "missing.csv"], ["missing.csv is neither reference, original, v3"]),
         (["--wandb", "online"], ["wandb login"]),
         (["--weights", "imagenet"], ["ImageNet weights cannot be downloaded", "--weights"]),
     ],
