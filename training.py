@@ -74,7 +74,7 @@ def train(model, inputs, labels, recipe, scorer, path=None, bar=True):
     the rows; path: where the rows are also written as CSV, or None.
     """
     keras.utils.set_random_seed(recipe.seed)
-    # A head's steps are so small that starting them takes longer than they do: fuse each, and run many per call.
+    # A head's steps are so small that starting them takes longer than they do: run many per call.
     head = model.count_params() < 5_000_000
     model.compile(
         optimizer=keras.optimizers.get(
@@ -82,7 +82,6 @@ def train(model, inputs, labels, recipe, scorer, path=None, bar=True):
         ),
         loss="categorical_crossentropy",
         steps_per_execution=16 if head else 1,
-        jit_compile=True if head and keras.backend.backend() == "tensorflow" else "auto",
     )
     table = Table(path)
     model.fit(
