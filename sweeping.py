@@ -315,7 +315,7 @@ def _agent(sweep, count, prepared, recipe, finished):
     wandb.agent(sweep, function=trial, count=count)
 
 
-def _in_processes(target, jobs, watch=lambda processes: None):
+def _in_processes(target, jobs, watch=lambda: None):
     """Run `target` in a process for each of `jobs` (tuples of arguments), calling `watch` until all have ended."""
     context = multiprocessing.get_context("spawn")
     threads = str(max(1, (os.cpu_count() or 1) // len(jobs)))
@@ -325,7 +325,7 @@ def _in_processes(target, jobs, watch=lambda processes: None):
         process.start()
     try:
         while any(process.is_alive() for process in processes):
-            watch(processes)
+            watch()
             time.sleep(0.3)
     finally:
         for process in processes:
@@ -353,7 +353,7 @@ def local_sweep(arguments, config, recipe, prepared):
             say(f"continuing {arguments.run}: {done} of {arguments.count} runs are finished")
         with progress(arguments.count, "sweep", "run") as bar:
 
-            def watch(processes):
+            def watch():
                 _fail_stale(study)
                 values = [trial.value for trial in study.get_trials(deepcopy=False) if trial.value is not None]
                 if values:
@@ -364,7 +364,7 @@ def local_sweep(arguments, config, recipe, prepared):
             # Workers on other machines count from 0 too, but must not draw what these draw.
             first = random.SystemRandom().randrange(2**31) if arguments.storage else 0
             _in_processes(_worker, [(*job, first + number) for number in range(arguments.workers)], watch)
-            watch([])
+            watch()
         trials = study.get_trials(deepcopy=False)
         if sum(trial.value is not None for trial in trials) < arguments.count:
             raise UserError(

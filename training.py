@@ -74,14 +74,13 @@ def train(model, inputs, labels, recipe, scorer, path=None, bar=True):
     the rows; path: where the rows are also written as CSV, or None.
     """
     keras.utils.set_random_seed(recipe.seed)
-    # A head's steps are so small that starting them takes longer than they do: run many per call.
-    head = model.count_params() < 5_000_000
     model.compile(
         optimizer=keras.optimizers.get(
             {"class_name": recipe.optimizer, "config": {"learning_rate": recipe.learning_rate}}
         ),
         loss="categorical_crossentropy",
-        steps_per_execution=16 if head else 1,
+        # A head's steps are so small that starting them takes longer than they do: run many per call.
+        steps_per_execution=16 if model.count_params() < 5_000_000 else 1,
     )
     table = Table(path)
     model.fit(
