@@ -248,21 +248,47 @@ def split(table, seed=42):
     return part
 
 
+def folds(table, path=None, seed=42):
+    """Splits of cross-validation: a DataFrame of train, validation or test, a column per fold, index as `table`.
+
+    path: a CSV file of record, fold0, fold1 … with train, valid or test; None: five stratified folds of our own, each
+    once the test part and once, for the fold before it, the validation part. Raises `UserError` for a file that does
+    not say what part a record of `table` has, or has no record for a part.
+    """
+    if path is None:
+        from sklearn.model_selection import StratifiedKFold
+
+        if table.label.value_counts().min() < 5:
+            raise UserError("five folds need at least 5 records of each class")
+        parts = StratifiedKFold(5, shuffle=True, random_state=seed).split(table.record, table.label)
+        number = pd.Series(0, index=table.index)
+        for fold, (_, test) in enumerate(parts):
+            number.iloc[test] = fold
+        columns = {
+            f"fold{fold}": number.map(lambda n, fold=fold: {fold: "test", (fold + 1) % 5: "validation"}.get(n, "train"))
+            for fold in range(5)
+        }
+        return pd.DataFrame(columns)
+    try:
+        rows = pd.read_csv(path, dtype=str, keep_default_na=False).set_index("record")
+        if not rows.index.is_unique:
+            raise ValueError("a record has two lines")
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path} is not a CSV file of record,fold0,fold1,… ({error})") from None
+    missing = table.record[~table.record.isin(rows.index)]
+    if len(missing):
+        raise UserError(f"{path} does not name {missing.iloc[0]} ({len(missing)} such records)")
+    columns = rows.loc[table.record].set_index(table.index).replace("valid", "validation")
+    for name, column in columns.items():
+        if set(column) != {"train", "validation", "test"}:
+            raise UserError(f"{path}: {name} has {', '.join(sorted(set(column)))}; expected train, valid and test")
+    return columns
+
+
 def write_split(table, path=SPLIT_FILE):
     """Write the columns record, label and split of `table` to a CSV file."""
     with writing(path) as temporary:
         table[["record", "label", "split"]].to_csv(temporary, index=False)
-
-
-def read_split(table, path=SPLIT_FILE):
-    """The split in a CSV file that `write_split` wrote, a Series for the records of `table`; NaN where it has none."""
-    if not path.exists():
-        return pd.Series(None, index=table.index, dtype=object)
-    try:
-        rows = pd.read_csv(path, dtype=str, keep_default_na=False)
-        return table.record.map(rows.set_index("record").split)
-    except (ValueError, KeyError, AttributeError, OSError):
-        raise UserError(f"{path} is damaged; delete it, or run main.py again") from None
 
 
 def main():

@@ -20,20 +20,23 @@ def main():
     runs.add_flags(flags, models="+")
     arguments = flags.parse_args()
 
-    name, models, table = runs.open_run(arguments)
+    name, models, table, seen = runs.open_run(arguments)
     folder = f"figures/{name}"
     make_folders(folder)
     true = table.label.map(CLASSES.index).to_numpy()
     probabilities = predict(models, table)
-    metrics = {"labels": arguments.labels or models[0][1].labels, **measure(true, probabilities)}
+    metrics = {
+        "labels": arguments.labels or models[0][1].labels,
+        **measure(true, probabilities),
+        "baselines": baselines(table, seen, true, probabilities),
+    }
     if metrics["labels"] != "reference":
         say(f"note: the report used the labels `reference`; on {metrics['labels']} the figures do not compare")
     print_tables(metrics)
     draw(true, probabilities, metrics, folder)
     with writing(f"{folder}/metrics.json") as temporary:
         temporary.write_text(json.dumps(metrics, indent=2) + "\n")
-    with writing(f"{folder}/predictions.csv") as temporary:
-        table[["record", "label"]].join(_columns(probabilities)).to_csv(temporary, index=False, float_format="%.6f")
+    write_predictions(table, probabilities, f"{folder}/predictions.csv")
     print(f"wrote {folder}/; next: {runs.gradcam_command(arguments, name)}")
 
 
@@ -42,8 +45,12 @@ def predict(models, table):
     import numpy as np
 
     import model
+    from preprocessing import Images
 
-    return np.mean([model.predict(network, table, recipe) for network, recipe in models], axis=0)
+    return np.mean(
+        [model.predict(network, Images(table.signal, table.sampling_rate, recipe)) for network, recipe in models],
+        axis=0,
+    )
 
 
 def measure(true, probabilities):
@@ -66,9 +73,37 @@ def measure(true, probabilities):
         "challenge_F1": float(scoring.challenge_f1(matrix)),
         "challenge_F1_interval": scoring.interval(matrix, scoring.challenge_f1),
         **scoring.overall(matrix),
+        "calibration_error": scoring.calibration_error(true, probabilities),
         "macro_AUC": float(np.nanmean(areas)),
         "AUC": {name: None if np.isnan(area) else float(area) for name, area in zip(CLASSES, areas, strict=True)},
         "confusion_matrix": matrix.tolist(),
+    }
+
+
+def baselines(table, seen, true, probabilities):
+    """What the score owes to durations: {name: {recordings, avg_F1_score, challenge_F1}}.
+
+    `duration only` guesses from the duration alone, learned on `seen`, the recordings the model has seen; `exactly
+    30 s` is the model's own score where the duration tells nothing.
+    """
+    import scoring
+
+    seconds = table.signal.map(len) / table.sampling_rate
+    alike = (seconds == 30).to_numpy()
+    matrices = {}
+    if len(seen):
+        known = seen.signal.map(len) / seen.sampling_rate
+        guessed = scoring.duration_baseline(known, seen.label.map(CLASSES.index), seconds)
+        matrices["duration only"] = scoring.confusion_matrix(true, guessed)
+    if alike.any():
+        matrices["exactly 30 s"] = scoring.confusion_matrix(true[alike], probabilities[alike].argmax(1))
+    return {
+        name: {
+            "recordings": int(matrix.sum()),
+            "avg_F1_score": float(scoring.average_f1(matrix)),
+            "challenge_F1": float(scoring.challenge_f1(matrix)),
+        }
+        for name, matrix in matrices.items()
     }
 
 
@@ -106,6 +141,12 @@ def print_tables(metrics):
     for title, ours, interval, theirs in rows:
         between = f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else ""
         print(f"{title:<24}{ours:>9.4f}   {between:<15}{theirs:>7.2f}")
+    print(f"{'Calibration error':<24}{metrics['calibration_error']:>9.4f}\n")
+    for title, row in metrics["baselines"].items():
+        print(
+            f"{title:<14} 4-class {row['avg_F1_score']:.4f}, challenge {row['challenge_F1']:.4f} "
+            f"({row['recordings']:,} recordings)"
+        )
     print()
 
 
@@ -138,10 +179,16 @@ def draw(true, probabilities, metrics, folder):
     )
 
 
-def _columns(probabilities):
+COLUMNS = [f"probability_{name}" for name in CLASSES]
+
+
+def write_predictions(table, probabilities, path):
+    """Write record, label and the `probabilities` (n, 4) of the recordings of `table` to a CSV file."""
     import pandas as pd
 
-    return pd.DataFrame(probabilities, columns=[f"probability_{name}" for name in CLASSES])
+    with writing(path) as temporary:
+        rows = table[["record", "label"]].join(pd.DataFrame(probabilities, columns=COLUMNS))
+        rows.to_csv(temporary, index=False, float_format="%.6f")
 
 
 if __name__ == "__main__":

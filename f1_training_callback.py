@@ -13,19 +13,19 @@ class PhysioNetF1Callback(PhysioNetF1SweepCallback):
     validation part's confusion matrix then, as the image `confusion_matrix`.
     """
 
-    def __init__(self, inputs, labels, save, chunk_size=256, run=None):
-        super().__init__(inputs, labels, chunk_size, run)
+    def __init__(self, inputs, labels, save, chunk_size=256, run=None, owners=None):
+        super().__init__(inputs, labels, chunk_size, run, owners)
         self.save = save
 
     def on_train_begin(self, logs=None):
-        self.best, self.best_epoch = -math.inf, None
+        self.best = -math.inf
 
     def on_epoch_end(self, epoch, logs=None):
         logs = {} if logs is None else logs
         super().on_epoch_end(epoch, logs)
         if logs["avg_F1_score"] <= self.best:
             return
-        self.best, self.best_epoch = logs["avg_F1_score"], epoch + 1
+        self.best = logs["avg_F1_score"]
         self.save()
         if self.run:
             import wandb

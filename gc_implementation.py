@@ -1,4 +1,4 @@
-"""Grad-CAM: where in the spectrogram a saved model looked.
+"""Grad-CAM: where in the image of a recording a saved model looked.
 
     python gc_implementation.py                               the first test recording of each class
     python gc_implementation.py --run mine --record A00002 A00003
@@ -28,33 +28,40 @@ def main():
 
     import plotting
 
-    name, [(network, recipe)], table = runs.open_run(arguments)
+    name, [(network, recipe)], table, _ = runs.open_run(arguments)
     make_folders(f"figures/{name}")
     rows = []
     for title, recording in choose(table, arguments.record).items():
-        image = preprocessing.image(recording.signal, recording.sampling_rate, recipe)
-        heat, probabilities = explain(network, image)
-        duration = len(recording.signal) / recording.sampling_rate
-        predicted = CLASSES[probabilities.argmax()]
-        padding = share_on_padding(heat, duration, recipe)
+        images = preprocessing.Images([recording.signal], [recording.sampling_rate], recipe)
+        explained = [explain(network, image) for image in images[:]]
+        voted = np.mean([probabilities for _, probabilities in explained], axis=0)
+        predicted = int(voted.argmax())
+        # Of several images, the one that speaks most for the class that the vote gave.
+        best = int(np.argmax([probabilities[predicted] for _, probabilities in explained]))
+        image, begin = images[:][best], images.pieces[best][1] / recipe.sampling_rate
+        heat, _ = explain(network, image, predicted)
+        seconds = len(recording.signal) / recording.sampling_rate
+        padding = share_on_padding(heat, seconds - begin, recipe)
         if not heat.any():
-            say(f"{recording.record}: the map is empty: nothing in the last convolution speaks for class {predicted}")
+            say(f"{recording.record}: the map is empty: nothing in the last maps speaks for {CLASSES[predicted]}")
+        frequencies, times = preprocessing.image_axes(recipe)
         path = plotting.gradcam(
-            image,
+            *preprocessing.shown(image, recipe),
             heat,
-            *preprocessing.image_axes(recipe),
-            duration,
-            f"{recording.record}: true class {recording.label}, predicted {predicted} ({probabilities.max():.0%}), "
+            frequencies,
+            times + begin,
+            seconds,
+            f"{recording.record}: true class {recording.label}, predicted {CLASSES[predicted]} ({voted.max():.0%}), "
             f"{padding:.0%} of the heat on padding",
             f"figures/{name}/gradcam_{title}.png",
         )
-        print(f"{path}: true {recording.label}, predicted {predicted}, {padding:.1%} of the heat on padding")
+        print(f"{path}: true {recording.label}, predicted {CLASSES[predicted]}, {padding:.1%} of the heat on padding")
         rows.append(
             {
                 "record": recording.record,
                 "label": recording.label,
-                "predicted": predicted,
-                "seconds": duration,
+                "predicted": CLASSES[predicted],
+                "seconds": seconds,
                 "heat_on_padding": padding,
             }
         )
@@ -78,14 +85,14 @@ def choose(table, records):
     return {record: rows.loc[record] for record in records}
 
 
-def explain(network, image):
-    """(heat, probabilities) of one `image` (frequencies, frames) for the class that `network` predicts.
+def explain(network, image, number=None):
+    """(heat, probabilities) of one `image` (frequencies, frames) for class `number`, or the one `network` predicts.
 
     heat: float32 of the image's shape, 0 to 1, or all 0 where nothing speaks for the class; probabilities: (4,).
 
     Grad-CAM (Selvaraju et al. 2017, "Grad-CAM: visual explanations from deep networks via gradient-based
-    localization", equations 1 and 2) on the backbone's last convolution, conv_7b_ac. The logit is differentiated,
-    since the gradient of a saturated softmax is zero.
+    localization", equations 1 and 2) on the last maps before they are pooled, for the report's base conv_7b_ac. The
+    logit is differentiated, since the gradient of a saturated softmax is zero.
     """
     import keras
 
@@ -93,25 +100,28 @@ def explain(network, image):
         raise UserError("Grad-CAM needs the TensorFlow backend: unset KERAS_BACKEND")
     import tensorflow as tf
 
-    features = network.get_layer("features").input
-    to_features = keras.Model(network.input, features)
-    to_logits = keras.Model(features, [network.get_layer("logits").output, network.output])
-    maps = to_features(image[np.newaxis])
+    outputs = [network.get_layer(name).output for name in ("maps", "logits", "probabilities")]
     with tf.GradientTape() as tape:
-        tape.watch(maps)
-        logits, probabilities = to_logits(maps)
-        chosen = logits[0, int(np.argmax(logits[0]))]
+        inputs = tf.convert_to_tensor(image[np.newaxis])
+        tape.watch(inputs)  # a network without trainable weights is not watched otherwise
+        maps, logits, probabilities = keras.Model(network.input, outputs)(inputs)
+        chosen = logits[0, int(np.argmax(logits[0])) if number is None else number]
     weights = tf.reduce_mean(tape.gradient(chosen, maps), axis=(1, 2), keepdims=True)
     heat = np.maximum((weights * maps).numpy().sum(-1)[0], 0)
     heat = cv2.resize(heat, image.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    heat[image == preprocessing.PADDED] = 0  # which the last, coarse maps overlap but the network does not see
     return heat / heat.max() if heat.max() > 0 else heat, probabilities[0].numpy()
 
 
 def share_on_padding(heat, duration, recipe):
-    """Share of `heat` (frequencies, frames) on frames that begin after the `duration` (s) recorded; 0 if empty."""
-    _, times = preprocessing.image_axes(recipe)
-    begins = times - recipe.nperseg / 2 / recipe.sampling_rate
-    return float(heat[:, begins >= duration].sum() / heat.sum()) if heat.any() else 0.0
+    """Share of `heat` (frequencies, frames) on frames that begin after the `duration` (s) recorded.
+
+    0 if the heat is empty, or the recording was repeated and not padded.
+    """
+    if recipe.padding == "wrap" or not heat.any():
+        return 0.0
+    begins = preprocessing.frame_starts(recipe) / recipe.sampling_rate
+    return float(heat[:, begins >= duration].sum() / heat.sum())
 
 
 if __name__ == "__main__":

@@ -2,13 +2,19 @@
 
     python main.py                                  the report's run, on data/training2017.zip (downloaded if absent)
     python main.py --weights random --epochs 5      without ImageNet weights: the machinery, not the result
+    python main.py --recipe improved                our own recipe: an hour on two CPU cores
+    python main.py --recipe improved --labels v3 --folds FILE.csv       a model and a score for each fold
     python main.py --data FOLDER --labels v3 --run mine
+
+The same command continues a training that was interrupted.
 
 Writes figures/class_distribution.png, sequence_length_distribution.png and example_recordings.png, data/split.csv,
 models/RUN.keras (best by validation F1), models/RUN.csv (one row per epoch), models/RUN.json (settings) and
-figures/RUN/training_f1.png.
+figures/RUN/training_f1.png. With --folds, the same for RUN-fold0, RUN-fold1 …, and figures/RUN/folds.json and
+predictions.csv.
 """
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,7 +24,7 @@ import recipes
 import runs
 import tracking
 from recipes import CLASSES
-from shell import UserError, make_folders, parser, run, run_name, say
+from shell import UserError, make_folders, parser, run, run_name, say, writing
 
 
 def main():
@@ -30,6 +36,14 @@ def main():
     flags.add_argument(
         "--run", type=run_name, metavar="NAME", help="name of the run's files (default: the recipe's name)"
     )
+    flags.add_argument(
+        "--folds",
+        nargs="?",
+        const="",
+        metavar="FILE",
+        help="cross-validate: a CSV file of record,fold0,fold1,… with train, valid or test; without a file, five "
+        "stratified folds",
+    )
     tracking.add_flag(flags)
     arguments = flags.parse_args()
     recipe = recipes.from_flags(flags, arguments)
@@ -40,19 +54,13 @@ def main():
 
     table = dataset.read_recordings(arguments.data, recipe.labels)
     explore(table, recipe)
+    if arguments.folds is not None:
+        return cross_validate(table, recipe, name, arguments)
     table["split"] = dataset.split(table, recipe.seed)
     dataset.write_split(table)
     say(f"{len(table):,} recordings: " + ", ".join(f"{n:,} {part}" for part, n in table.split.value_counts().items()))
 
-    tracker = tracking.start(arguments.wandb, name, asdict(recipe))
-    history = train(table, recipe, name, arguments.data, tracker)
-    if tracker:
-        tracker.finish()
-    best = history.loc[history.avg_F1_score.idxmax()]
-    print(
-        f"best validation F1 in epoch {best.epoch:.0f}: 4-class {best.avg_F1_score:.4f}, "
-        f"challenge (N, A, O) {best.challenge_F1:.4f}"
-    )
+    train(table, recipe, name, arguments)
     print(
         f"wrote models/{name}.keras and figures/{name}/training_f1.png; "
         f"next: python evaluation.py{'' if name == 'paper' else f' --run {name}'}"
@@ -72,47 +80,111 @@ def explore(table, recipe):
         of_class = table[(table.label == label) & (seconds >= 20)]
         if len(of_class):
             record, signal, rate = of_class[["record", "signal", "sampling_rate"]].iloc[0]
-            examples[label] = (record, signal, rate, preprocessing.image(signal, rate, recipe), *axes)
+            image = preprocessing.image(preprocessing.prepare(signal, rate, recipe), recipe)
+            examples[label] = (record, signal, rate, *preprocessing.shown(image, recipe), *axes)
     plotting.example_recordings(examples, "figures/example_recordings.png")
     say("figures/class_distribution.png, sequence_length_distribution.png and example_recordings.png are drawn")
 
 
-def train(table, recipe, name, data, tracker):
-    """Train `recipe` on the split in `table`, keep the best model in models/NAME.keras, return the epochs' table.
+def cross_validate(table, recipe, name, arguments):
+    """Train and score `recipe` on each fold; print every fold, their mean and deviation, and the pooled score.
 
-    data: where the recordings are, for the run's settings; tracker: a Weights & Biases run, or None.
+    A fold that an earlier call has finished, with this recipe and these recordings, is not trained again.
     """
     import numpy as np
+    import pandas as pd
 
+    import evaluation
+    import model
+
+    folds = dataset.folds(table, arguments.folds or None, recipe.seed)
+    scored = []
+    for fold, part in folds.items():
+        run = f"{name}-{fold}"
+        make_folders(f"figures/{run}")
+        path, done = Path(f"models/{run}.keras"), Path(f"figures/{run}/predictions.csv")
+        test = table[part == "test"].reset_index(drop=True)
+        seen = frozenset(table.record[part != "test"])
+        if not (done.exists() and path.exists() and runs.read_card(path) == (recipe, seen)):
+            done.unlink(missing_ok=True)
+            say(f"{fold}: {', '.join(f'{n:,} {kind}' for kind, n in part.value_counts().items())}")
+            model.keras.backend.clear_session()
+            train(table.assign(split=part), recipe, run, arguments)
+            evaluation.write_predictions(test, evaluation.predict([(model.load(path), recipe)], test), done)
+        scored.append(pd.read_csv(done, dtype={"record": str, "label": str}, keep_default_na=False).assign(fold=fold))
+
+    results = {}
+    for fold, rows in [*zip(folds, scored, strict=True), ("pooled", pd.concat(scored))]:
+        true = rows.label.map(CLASSES.index).to_numpy()
+        results[fold] = evaluation.measure(true, rows[evaluation.COLUMNS].to_numpy())
+    shown = {"4-class": "avg_F1_score", "challenge": "challenge_F1"}
+    print(f"{'F1':<8}" + "".join(f"{title:>11}" for title in (*CLASSES, *shown)))
+    lines = {
+        fold: [*result["F1"].values(), *(result[key] for key in shown.values())] for fold, result in results.items()
+    }
+    values = np.array([lines[fold] for fold in folds])
+    for title, line in (lines | {"mean": values.mean(0), "sd": values.std(0, ddof=1)}).items():
+        print(f"{title:<8}" + "".join(f"{value:>11.4f}" for value in line))
+    with writing(f"figures/{name}/folds.json") as temporary:
+        temporary.write_text(json.dumps({"recipe": asdict(recipe), "folds": results}, indent=2) + "\n")
+    with writing(f"figures/{name}/predictions.csv") as temporary:
+        pd.concat(scored).to_csv(temporary, index=False)
+    print(f"wrote figures/{name}/folds.json and predictions.csv")
+
+
+def train(table, recipe, name, arguments):
+    """Train `recipe` on the split in `table`, and keep the best model in models/NAME.keras.
+
+    arguments: the flags, for where the recordings are and for Weights & Biases.
+    """
     import model
     import plotting
     import training
+    from augmentation import AugmentedImages
     from f1_training_callback import PhysioNetF1Callback
 
-    parts = {part: np.flatnonzero(table.split == part) for part in ("train", "validation")}
-    labels = table.label.map(CLASSES.index).to_numpy()
-    images = {
-        part: preprocessing.Images(table.signal.iloc[rows], table.sampling_rate.iloc[rows], recipe)
-        for part, rows in parts.items()
-    }
+    tracker = tracking.start(arguments.wandb, name, asdict(recipe))
+    parts = {part: table[table.split == part] for part in ("train", "validation")}
+    labels = {part: rows.label.map(CLASSES.index).to_numpy() for part, rows in parts.items()}
+    images = {part: preprocessing.Images(rows.signal, rows.sampling_rate, recipe) for part, rows in parts.items()}
     network = model.build(recipe, images["train"][: model.BATCH])
-    if recipe.fine_tune:
-        trained, inputs = network.complete, images
-    else:
-        features = model.frozen_features(network.base, table, recipe, wanted=table.split != "test")
-        trained, inputs = network.head, {part: features[rows] for part, rows in parts.items()}
-    seen = table.record[table.split != "test"]
+    seen = [*parts["train"].record, *parts["validation"].record]
+    inputs, targets = images, labels["train"][images["train"].owners]
+    if recipe.augments:
+        rows = parts["train"]
+        inputs = images | {"train": AugmentedImages(rows.signal, rows.sampling_rate, recipe)}
+        targets = labels["train"]
+    elif not recipe.streams:
+        inputs = {
+            part: model.frozen_features(network.base, some, f"features, {part} part") for part, some in images.items()
+        }
+    # A twin is compiled, so that the model is saved without the optimizer, which is several times its size.
+    trained = model.keras.Model(network.complete.input, network.complete.output) if recipe.streams else network.head
+    path, checkpoint = Path(f"models/{name}.keras"), Path(f"models/{name}.checkpoint.npz")
     scorer = PhysioNetF1Callback(
         inputs["validation"],
-        labels[parts["validation"]],
-        save=lambda: model.save(network.complete, recipe, seen, f"models/{name}.keras"),
-        chunk_size=model.BATCH if recipe.fine_tune else 256,
+        labels["validation"],
+        save=lambda: model.save(network.complete, recipe, seen, path),
+        chunk_size=2 * model.BATCH if recipe.streams else 256,
         run=tracker,
+        owners=images["validation"].owners,
     )
-    runs.write_settings(name, data, asdict(recipe))
-    history = training.train(trained, inputs["train"], labels[parts["train"]], recipe, scorer, f"models/{name}.csv")
+    runs.write_settings(name, arguments.data, asdict(recipe))
+    history = training.train(trained, inputs["train"], targets, recipe, scorer, f"models/{name}.csv", checkpoint)
+    if recipe.calibrate:
+        best = model.load(path)
+        temperature = model.calibrate(best, model.predict(best, images["validation"]), labels["validation"])
+        model.save(best, recipe, seen, path)
+        say(f"calibrated on the validation part: logits divided by {temperature:.2f}")
+    checkpoint.unlink()
+    if tracker:
+        tracker.finish()
     plotting.training_f1(history, f"figures/{name}/training_f1.png")
-    return history
+    best = history.loc[history.avg_F1_score.idxmax()]
+    print(
+        f"best validation F1 in epoch {best.epoch:.0f}: 4-class {best.avg_F1_score:.4f}, "
+        f"challenge (N, A, O) {best.challenge_F1:.4f}"
+    )
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
+import scipy.optimize
+import scipy.special
 
 import preprocessing
 from recipes import CLASSES, add_flags, from_flags
@@ -35,37 +37,35 @@ head: features → probabilities.
 
 
 def build(recipe, images=None):
-    """The report's network for `recipe`, as a `Network`.
+    """The network of `recipe`, as a `Network`: the image, a backbone, pooling over what is not padding, a dense head.
 
-    images: some spectrograms (n, frequencies, frames) of training recordings; random weights need them.
+    images: some images (n, frequencies, frames) of training recordings; a frozen base of random weights needs them.
     Raises `UserError` when the weights cannot be had.
     """
     keras.utils.set_random_seed(recipe.seed)
-    backbone = _backbone(recipe.weights)
-    spectrogram = keras.Input(preprocessing.image_shape(recipe), name="spectrogram")
-    x = keras.layers.Reshape((*spectrogram.shape[1:], 1))(spectrogram)
-    x = keras.layers.Resizing(299, 299, interpolation="bilinear")(x)
-    x = keras.layers.Concatenate()([x, x, x])
-    x = keras.layers.Rescaling(1 / 127.5, -1)(x)
-    features = keras.layers.GlobalAveragePooling2D(name="features")(backbone(x))
-    base = keras.Model(spectrogram, features, name="base")
-    if recipe.weights == "random":
-        _settle(base, backbone, images)
-    backbone.trainable = recipe.fine_tune
+    pixels = keras.Input(preprocessing.image_shape(recipe), name="spectrogram")
+    mask = None
+    if recipe.padding == "mask":
+        mask = keras.ops.cast(pixels[:, :1] != preprocessing.PADDED, "float32")  # (n, 1, frames)
+    base = (_compact_base if recipe.backbone == "compact" else _imagenet_base)(recipe, pixels, mask)
+    if recipe.weights == "random" and not recipe.trains_base:
+        _settle(base, images)
+    base.trainable = recipe.trains_base
 
-    dense_head = head(recipe, features.shape[1])
-    probabilities = features
+    dense_head = head(recipe, base.output_shape[1])
+    probabilities = base.output
     for layer in dense_head.layers:
         probabilities = layer(probabilities)
-    return Network(keras.Model(spectrogram, probabilities, name="ecg"), base, dense_head)
+    return Network(keras.Model(pixels, probabilities, name="ecg"), base, dense_head)
 
 
 def head(recipe, size):
-    """The trained part alone: features (size,) → probabilities (4,). Its first weights depend on the seed alone."""
+    """The part above the features (size,) → probabilities (4,). Its first weights depend on the seed alone."""
     keras.utils.set_random_seed(recipe.seed)
     return keras.Sequential(
         [
             keras.Input((size,), name="given_features"),
+            *([keras.layers.Dropout(recipe.dropout, name="dropout")] if recipe.dropout else []),
             keras.layers.Dense(recipe.num_neurons, activation=recipe.activation, name="dense"),
             keras.layers.Dense(len(CLASSES), name="logits"),
             keras.layers.Softmax(name="probabilities"),
@@ -74,22 +74,87 @@ def head(recipe, size):
     )
 
 
-def _backbone(weights):
-    """InceptionResNetV2 without its top, 299×299×3 → 8×8×1536."""
-    given = None if weights in ("imagenet", "random") else weights
+def _imagenet_base(recipe, pixels, mask):
+    """`pixels` (frequencies, frames) as a picture of three equal channels → backbone → features, a Keras model.
+
+    mask: 1 where a frame is recorded, 0 where it is padding, (1, frames); or None. Each column of the backbone's maps
+    counts by its share of recorded frames.
+    """
+    backbone = _backbone(recipe)
+    x = pixels if mask is None else pixels * mask
+    x = keras.layers.Reshape((*x.shape[1:], 1))(x)
+    x = keras.layers.Resizing(*backbone.input_shape[1:3], interpolation="bilinear")(x)
+    x = keras.layers.Concatenate()([x, x, x])
+    if recipe.backbone == "vgg16":
+        x = keras.layers.Normalization(mean=[103.939, 116.779, 123.68], variance=[1, 1, 1])(x)  # as it was trained
+    else:
+        x = keras.layers.Rescaling(1 / 127.5, -1)(x)
+    maps = keras.layers.Identity(name="maps")(backbone(x))
+    if mask is None:
+        features = keras.layers.GlobalAveragePooling2D(name="features")(maps)
+    else:
+        frames, columns = mask.shape[2], maps.shape[2]
+        share = keras.ops.reshape(keras.ops.repeat(mask[:, 0], columns, axis=1), (-1, columns, frames))
+        share = keras.ops.mean(share, axis=2)
+        features = keras.ops.sum(keras.ops.mean(maps, 1) * share[..., None], 1) / keras.ops.sum(share, 1)[..., None]
+        features = keras.layers.Identity(name="features")(features)
+    return keras.Model(pixels, features, name="base")
+
+
+def _compact_base(recipe, pixels, mask):
+    """A residual network of 0.9 million weights on `pixels` (frequencies, frames) → features (384,), a Keras model.
+
+    Each block halves the time and some halve the frequency. Padding enters every convolution as zeros, as what lies
+    outside the image does, and strides start at the first frame, so the features do not depend on its amount. mask:
+    1 where a frame is recorded, 0 where it is padding, (1, frames); or None. The blocks are those of He et al. 2016,
+    "Identity mappings in deep residual networks"; the mean over the true length is that of Zihlmann et al. 2017.
+    """
+    layers = keras.layers
+
+    def active(x):
+        x = layers.Activation("relu")(layers.BatchNormalization(momentum=0.97)(x))
+        return x if mask is None else layers.Multiply()([x, here])
+
+    x = layers.Rescaling(1 / 127.5, -1)(layers.Reshape((*pixels.shape[1:], 1))(pixels))
+    if mask is not None:
+        here = keras.ops.expand_dims(mask, -1)
+        x = layers.Multiply()([x, here])
+    x = layers.Conv2D(32, 5, strides=(2, 1), padding="same", use_bias=False)(x)
+    for channels, halving in ((32, 1), (64, 2), (96, 2), (128, 1), (160, 1)):
+        before = active(x)
+        shortcut = layers.Conv2D(channels, 1, strides=(halving, 2), use_bias=False)(before)
+        x = layers.Conv2D(channels, 3, strides=(halving, 2), use_bias=False)(layers.ZeroPadding2D(1)(before))
+        if mask is not None:
+            here = here[:, :, ::2]
+        x = layers.SpatialDropout2D(0.1)(active(x))
+        x = layers.Add()([shortcut, layers.Conv2D(channels, 3, padding="same", use_bias=False)(x)])
+    x = layers.Conv2D(192, (x.shape[1], 1), use_bias=False)(active(x))
+    maps = layers.Identity(name="maps")(active(x))
+    recorded = maps.shape[2] if mask is None else keras.ops.sum(here, (1, 2))
+    mean = keras.ops.sum(maps, (1, 2)) / recorded
+    features = layers.Concatenate(name="features")([mean, keras.ops.max(maps, (1, 2))])
+    return keras.Model(pixels, features, name="base")
+
+
+def _backbone(recipe):
+    """InceptionResNetV2 without its top, 299×299×3 → 8×8×1536, or VGG16, 224×224×3 → 7×7×512."""
+    weights, given = recipe.weights, None if recipe.weights in ("imagenet", "random") else recipe.weights
+    application, size, file = {
+        "inception_resnet_v2": (keras.applications.InceptionResNetV2, 299, "inception_resnet_v2"),
+        "vgg16": (keras.applications.VGG16, 224, "vgg16"),
+    }[recipe.backbone]
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(30)  # Keras's download has none of its own
     try:
-        backbone = keras.applications.InceptionResNetV2(
+        backbone = application(
             include_top=False,
             weights="imagenet" if weights == "imagenet" else None,
-            input_shape=(299, 299, 3),
+            input_shape=(size, size, 3),
         )
     except Exception as error:
         raise UserError(
-            "the ImageNet weights cannot be downloaded; pass --weights a file of InceptionResNetV2 weights "
-            "without top (inception_resnet_v2_weights_tf_dim_ordering_tf_kernels_notop.h5), "
-            "or --weights random"
+            f"the ImageNet weights cannot be downloaded; pass --weights a file of {application.__name__} weights "
+            f"without top ({file}_weights_tf_dim_ordering_tf_kernels_notop.h5), or --weights random"
         ) from error
     finally:
         socket.setdefaulttimeout(timeout)
@@ -100,19 +165,24 @@ def _backbone(weights):
             backbone.load_weights(given)
         except Exception as error:
             raise UserError(
-                f"{given} does not hold InceptionResNetV2 weights without top; "
+                f"{given} does not hold {application.__name__} weights without top; "
                 "pass a file saved by its save_weights, or --weights imagenet"
             ) from error
     return backbone
 
 
-def _settle(base, backbone, images):
-    """Set a random backbone's batch normalisation to the statistics of `images`, (n, frequencies, frames).
+def _settle(base, images):
+    """Set a random base's batch normalisation to the statistics of `images`, (n, frequencies, frames).
 
     Untouched random weights shrink the signal layer by layer: features differ between recordings by a millionth,
     and no head can learn from them. One forward pass in training mode measures each layer's mean and variance.
     """
-    normalisations = [layer for layer in backbone.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    normalisations = [
+        layer
+        for nested in base.layers
+        for layer in getattr(nested, "layers", [])
+        if isinstance(layer, keras.layers.BatchNormalization)
+    ]
     momenta = [layer.momentum for layer in normalisations]
     for layer in normalisations:
         layer.momentum = 0.0
@@ -134,48 +204,44 @@ class _InTrainingMode(keras.Model):
         return self.model(x, training=True)
 
 
-def frozen_features(base, table, recipe, wanted=None, folder=None):
-    """The base's features of the recordings of `table`, float32 (n, 1536), computed once and kept.
+def frozen_features(base, images, what="features of the frozen base", folder=None):
+    """The base's features of `preprocessing.Images`, float32 (images, features), computed once and kept.
 
-    wanted: boolean (n,), or None for all; the rows of others may be NaN. The features are kept in files of 256
-    recordings, each named by the hash of all that decides it (signals, preprocessing, weights), so an interrupted
-    extraction continues, several processes can share the folder, and nothing stale is ever read.
+    They are kept in files of 256 images, each named by the hash of all that decides it (signals, preprocessing,
+    weights), so an interrupted extraction continues, several processes can share the folder, and nothing stale is
+    ever read. what: the progress bar's text.
     """
     folder = folder or FEATURES
-    wanted = np.ones(len(table), bool) if wanted is None else np.asarray(wanted)
-    key = sha256(json.dumps([recipe.samples, recipe.nperseg, recipe.noverlap, recipe.sampling_rate]).encode())
+    recipe = images.recipe
+    names = ("samples", "image", "nperseg", "noverlap", "max_frequency", "padding", "sampling_rate")
+    key = sha256(json.dumps([getattr(recipe, name) for name in names]).encode())
     for variable in base.variables:
         key.update(np.ascontiguousarray(keras.ops.convert_to_numpy(variable)))
-    images = preprocessing.Images(table.signal, table.sampling_rate, recipe)
     features = []
-    with progress(int(wanted.sum()), "features of the frozen base", "recording") as bar:
-        for start in range(0, len(table), PART):
-            rows = np.arange(start, min(start + PART, len(table)))
+    with progress(len(images), what, "image") as bar:
+        for start in range(0, len(images), PART):
+            rows = np.arange(start, min(start + PART, len(images)))
             part = key.copy()
-            for row in rows:
-                part.update(f"{images.sampling_rates[row]} {len(images.signals[row])} ".encode())
-                part.update(images.signals[row])
+            for recording, sample in (images.pieces[row] for row in rows):
+                part.update(f"{images.sampling_rates[recording]} {len(images.signals[recording])} {sample} ".encode())
+                part.update(np.ascontiguousarray(images.signals[recording]))
             path = folder / key.hexdigest()[:16] / f"{part.hexdigest()[:32]}.npy"
-            features.append(_part(base, images, rows, wanted[rows], path, bar))
+            features.append(_part(base, images, rows, path, bar))
     return np.concatenate(features)
 
 
-def _part(base, images, rows, wanted, path, bar):
-    """The features of `rows`, (rows, 1536); those `wanted` are read from `path`, or computed and added there."""
+def _part(base, images, rows, path, bar):
+    """The features of `rows`, (rows, features), read from `path`, or computed and kept there."""
     if path.exists():
-        kept = np.load(path, allow_pickle=False)
-    else:
-        kept = np.full((len(rows), *base.output_shape[1:]), np.nan, np.float32)
-    missing = np.flatnonzero(wanted & np.isnan(kept).any(1))
-    bar.update(int(wanted.sum()) - len(missing))
-    for start in range(0, len(missing), BATCH):
-        batch = missing[start : start + BATCH]
-        kept[batch] = _forward(base, images[rows[batch]])
-        bar.update(len(batch))
-    if len(missing):
-        with writing(path) as temporary:
-            np.save(temporary, kept)
-    return kept
+        bar.update(len(rows))
+        return np.load(path, allow_pickle=False)
+    computed = []
+    for start in range(0, len(rows), BATCH):
+        computed.append(_forward(base, images[rows[start : start + BATCH]]))
+        bar.update(len(computed[-1]))
+    with writing(path) as temporary:
+        np.save(temporary, np.concatenate(computed))
+    return np.concatenate(computed)
 
 
 def _forward(model, batch):
@@ -184,23 +250,42 @@ def _forward(model, batch):
     return model.predict_on_batch(filled)[: len(batch)]
 
 
-def predict(network, table, recipe):
-    """Probabilities (n, 4) of the recordings of `table` by a complete network.
+def predict(network, images, quietly=False):
+    """Probabilities (recordings, 4) by a complete network; those of several images of a recording are averaged.
 
-    The features of a frozen base are kept as in training, so that scoring again, or another head, costs seconds.
+    images: `preprocessing.Images`. The features of a frozen base are kept as in training, so that scoring again, or
+    another head, costs seconds. quietly: keep none, and draw no progress bar.
     """
-    if not recipe.fine_tune:
+    if images.recipe.trains_base or quietly:
+        with progress(len(images), "predicting", "image", disable=quietly) as bar:
+            probabilities = []
+            for start in range(0, len(images), BATCH):
+                probabilities.append(_forward(network, images[start : start + BATCH]))
+                bar.update(len(probabilities[-1]))
+        probabilities = np.concatenate(probabilities)
+    else:
         features = network.get_layer("features").output
-        kept = frozen_features(keras.Model(network.input, features), table, recipe)
-        return keras.Model(features, network.output).predict(kept, verbose=0)
-    images = preprocessing.Images(table.signal, table.sampling_rate, recipe)
-    probabilities = []
-    with progress(len(images), "predicting", "recording") as bar:
-        for start in range(0, len(images), BATCH):
-            batch = images[start : start + BATCH]
-            probabilities.append(_forward(network, batch))
-            bar.update(len(batch))
-    return np.concatenate(probabilities)
+        kept = frozen_features(keras.Model(network.input, features), images)
+        probabilities = keras.Model(features, network.output).predict(kept, verbose=0)
+    return preprocessing.vote(probabilities, images.owners)
+
+
+def calibrate(network, probabilities, labels):
+    """Divide the logits of `network` by the temperature that gives `labels` (n,) the highest likelihood; return it.
+
+    probabilities: (n, 4), the network's own of recordings that it was not trained on. Source: Guo et al. 2017, "On
+    calibration of modern neural networks".
+    """
+    logits = np.log(np.maximum(probabilities.astype(np.float64), 1e-12))
+
+    def loss(logarithm):
+        log_odds = scipy.special.log_softmax(logits / np.exp(logarithm), axis=1)
+        return -log_odds[np.arange(len(labels)), labels].mean()
+
+    temperature = float(np.exp(scipy.optimize.minimize_scalar(loss, bounds=(-2, 2), method="bounded").x))
+    layer = network.get_layer("logits")
+    layer.set_weights([weights / temperature for weights in layer.get_weights()])
+    return temperature
 
 
 def save(model, recipe, seen, path):

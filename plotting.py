@@ -83,18 +83,19 @@ def sequence_length_distribution(seconds, path):
 def example_recordings(examples, path):
     """One recording per class: its trace over its spectrogram, on one time axis.
 
-    examples: {class: (record, signal (samples,) in 1/1000 mV, rate in Hz, image, frequencies in Hz, times in s)}.
+    examples: {class: (record, signal (samples,) in 1/1000 mV, rate in Hz, image, its unit, frequencies in Hz, times
+    in s)}.
     """
     drawing, axes = figure(
         13, 8.5, nrows=4, ncols=2, sharex="col", gridspec_kw={"height_ratios": [1, 1.2] * 2}, squeeze=False
     )
-    for position, (name, (record, signal, rate, image, frequencies, times)) in enumerate(examples.items()):
+    for position, (name, (record, signal, rate, image, unit, frequencies, times)) in enumerate(examples.items()):
         trace, spectrum = axes[2 * (position // 2) :, position % 2][:2]
         trace.plot(np.arange(len(signal)) / rate, signal / 1000, linewidth=0.6, color=COLOURS[name])
         trace.set(title=f"{NAMES[name]}: {record}", ylabel="Voltage (mV)")
         colour = _spectrogram(spectrum, image, frequencies, times)
-        drawing.colorbar(colour, ax=spectrum, label="log(1 + PSD in µV²/Hz)", pad=0.01)
-        spectrum.set_ylim(0, 50)
+        drawing.colorbar(colour, ax=spectrum, label=unit, pad=0.01)
+        spectrum.set_ylim(top=50)
         spectrum.set_xlim(0, times[-1])
         if position // 2 == 1 or position + 2 >= len(examples):
             spectrum.set_xlabel("Time (s)")
@@ -103,14 +104,11 @@ def example_recordings(examples, path):
 
 def _spectrogram(axes, image, frequencies, times, **options):
     """Draw `image` (frequencies, frames) with its axes in Hz and seconds."""
-    step_f, step_t = frequencies[1] - frequencies[0], times[1] - times[0]
-    extent = (
-        times[0] - step_t / 2,
-        times[-1] + step_t / 2,
-        frequencies[0] - step_f / 2,
-        frequencies[-1] + step_f / 2,
+    drawn = axes.pcolormesh(
+        times, frequencies, image, shading="nearest", rasterized=True, **({"cmap": "magma"} | options)
     )
-    drawn = axes.imshow(image, origin="lower", aspect="auto", extent=extent, **({"cmap": "magma"} | options))
+    if frequencies[0] > 0:  # a scalogram's
+        axes.set_yscale("log")
     axes.set(ylabel="Frequency (Hz)")
     axes.grid(visible=False)
     return drawn
@@ -220,14 +218,14 @@ def confusion_matrix(matrix, title, path=None):
     return save(drawing, path) if path else drawing
 
 
-def gradcam(image, heat, frequencies, times, duration, title, path):
+def gradcam(image, unit, heat, frequencies, times, duration, title, path):
     """Figures 9 to 12: spectrogram, heat map and overlay side by side, the padding's start marked.
 
-    image: (frequencies, frames); heat: the same shape, 0 to 1; duration: seconds recorded.
+    image: (frequencies, frames) in `unit`, NaN on padding; heat: the same shape, 0 to 1; duration: seconds recorded.
     """
     drawing, axes = figure(14, 4.2, ncols=3, sharey=True)
     colour = _spectrogram(axes[0], image, frequencies, times, cmap="gray")
-    drawing.colorbar(colour, ax=axes[0], label="log(1 + PSD in µV²/Hz)", pad=0.02)
+    drawing.colorbar(colour, ax=axes[0], label=unit, pad=0.02)
     colour = _spectrogram(axes[1], heat, frequencies, times, cmap="inferno", vmin=0, vmax=1)
     drawing.colorbar(colour, ax=axes[1], label="Heat (share of maximum)", pad=0.02)
     _spectrogram(axes[2], overlay(image, heat), frequencies, times)
@@ -241,7 +239,8 @@ def gradcam(image, heat, frequencies, times, duration, title, path):
 
 
 def overlay(image, heat, strength=0.45):
-    """The heat map's colours laid over the grey spectrogram: RGB uint8 of shape (frequencies, frames, 3)."""
+    """The heat map's colours laid over the grey image: RGB uint8 of shape (frequencies, frames, 3)."""
+    image = np.nan_to_num(image, nan=np.nanmin(image))
     spread = np.ptp(image)
     grey = np.uint8(255 * (image - image.min()) / (spread if spread else 1))
     colours = cv2.applyColorMap(np.uint8(255 * np.clip(heat, 0, 1)), cv2.COLORMAP_INFERNO)

@@ -28,19 +28,53 @@ class Recipe:
     seed: int = setting(42, "seed of the split, the weights and the order of the batches")
 
     sampling_rate: int = 300  # Hz
-    seconds: float = setting(60.0, "length every recording is padded or trimmed to, in seconds")
+    seconds: float = setting(60.0, "length of the network's input: recordings are padded or trimmed to it, in seconds")
+    vote: bool = setting(False, "cut longer recordings into several inputs and average their probabilities")
+    padding: str = setting(
+        "zeros",
+        "what fills up shorter recordings: zeros, mask (zeros that the network leaves out) or wrap (itself again)",
+        ("zeros", "mask", "wrap"),
+    )
+    image: str = setting(
+        "spectrogram",
+        "the report's log(1 + PSD), the PSD of the standardised recording in dB, or its wavelet power in dB",
+        ("spectrogram", "log-spectrogram", "scalogram"),
+    )
     nperseg: int = setting(150, "samples per spectrogram window")
     noverlap: int = setting(75, "samples by which spectrogram windows overlap")
+    max_frequency: float = setting(150.0, "highest frequency of the image, in Hz")
 
+    stretch: float = setting(0.0, "augmentation: resample in time by a factor of 1 / (1 + X) to 1 + X")
+    warp: float = setting(0.0, "augmentation: let the pace wander smoothly by up to X to either side, below 1")
+    gain: float = setting(0.0, "augmentation: scale by a factor of 1 / (1 + X) to 1 + X")
+    noise: float = setting(0.0, "augmentation: add white noise of up to X standard deviations of the recording")
+    bursts: int = setting(0, "augmentation: silence up to N bursts of 0.05 to 0.5 s")
+    bands: int = setting(0, "augmentation: blank up to N bands of time and N of frequency in the image")
+
+    backbone: str = setting(
+        "inception_resnet_v2",
+        "the report's base, VGG16, or our own small residual network, trained whole",
+        ("inception_resnet_v2", "vgg16", "compact"),
+    )
     weights: str = setting("imagenet", "weights of the base: imagenet, random, or an .h5 file without top")
     fine_tune: bool = setting(False, "train the base too, from a stream of images (wants a GPU)")
     num_neurons: int = setting(500, "neurons of the dense layer")
     activation: str = setting("sigmoid", "activation of the dense layer", ("relu", "tanh", "sigmoid"))
+    dropout: float = setting(0.0, "share of the features dropped before the dense layer in training")
 
-    optimizer: str = setting("adam", "optimizer", ("adam", "sgd", "rmsprop"))
+    class_weights: str = setting(
+        "none", "weight of a class in the loss: its rarity to the power of 0, 1/2 or 1", ("none", "sqrt", "balanced")
+    )
+    label_smoothing: float = setting(0.0, "share of each label spread over all classes")
+    optimizer: str = setting("adam", "optimizer", ("adam", "adamw", "sgd", "rmsprop"))
     learning_rate: float = setting(0.003, "learning rate")
+    schedule: str = setting(
+        "constant", "learning rate: constant, or a warm-up followed by half a cosine to 0", ("constant", "cosine")
+    )
+    weight_average: float = setting(0.0, "epochs over which the weights that are kept are a moving average; 0: none")
     batch_size: int = setting(16, "recordings per training step")
     epochs: int = setting(100, "passes over the training part")
+    calibrate: bool = setting(False, "divide the logits by the temperature that suits the validation part best")
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -53,23 +87,76 @@ class Recipe:
                 raise ValueError(f"{field.name} must be one of {', '.join(choices)}, not {value!r}")
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"{field.name} must be a finite number, not {value!r}")
-        for name in ("seconds", "nperseg", "num_neurons", "learning_rate", "batch_size", "epochs"):
+        for name in ("seconds", "nperseg", "max_frequency", "num_neurons", "learning_rate", "batch_size", "epochs"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
+        for name in ("stretch", "gain", "noise", "bursts", "bands", "weight_average"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, not {getattr(self, name)}")
+        for name in ("warp", "dropout", "label_smoothing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 0 and below 1, not {getattr(self, name)}")
         if not 0 <= self.noverlap < self.nperseg:
             raise ValueError(f"noverlap must be at least 0 and below nperseg ({self.nperseg}), not {self.noverlap}")
         if self.samples < self.nperseg:
             raise ValueError(f"seconds must cover at least one window of {self.nperseg} samples, not {self.seconds}")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be from 0 to 4294967295, not {self.seed}")
+        if self.backbone == "compact" and self.weights != "random":
+            raise ValueError("weights must be random where the backbone is compact: it has no others")
 
     @property
     def samples(self):
         """Samples of the padded or trimmed recording."""
         return round(self.seconds * self.sampling_rate)
 
+    @property
+    def augments(self):
+        """Whether training sees another version of each recording in every epoch."""
+        return any((self.stretch, self.warp, self.gain, self.noise, self.bursts, self.bands))
 
-RECIPES = {"paper": Recipe()}
+    @property
+    def trains_base(self):
+        """Whether the base is trained; otherwise it is frozen."""
+        return self.fine_tune or self.backbone == "compact"
+
+    @property
+    def streams(self):
+        """Whether training runs on images; otherwise the head alone is trained, on features computed once."""
+        return self.trains_base or self.augments
+
+
+RECIPES = {
+    "paper": Recipe(),
+    "improved": Recipe(
+        name="improved",
+        seconds=30,
+        vote=True,
+        padding="mask",
+        image="log-spectrogram",
+        nperseg=64,
+        noverlap=40,
+        max_frequency=110,
+        stretch=0.25,
+        gain=0.3,
+        noise=0.1,
+        bursts=3,
+        backbone="compact",
+        weights="random",
+        num_neurons=192,
+        activation="relu",
+        dropout=0.3,
+        class_weights="sqrt",
+        label_smoothing=0.05,
+        optimizer="adamw",
+        learning_rate=0.0015,
+        schedule="cosine",
+        weight_average=1.25,
+        batch_size=32,
+        epochs=60,
+        calibrate=True,
+    ),
+}
 
 
 def add_flags(parser, names=None):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import dataset
 from recipes import CLASSES, Recipe
-from shell import UserError, run_name, say, writing
+from shell import UserError, run_name, writing
 
 
 def write_settings(name, data, recipe):
@@ -48,37 +48,29 @@ def read_card(path):
 
 
 def open_run(arguments):
-    """(run name, [(model, recipe)], DataFrame of the test part) for the flags of `add_flags`.
+    """(run name, [(model, recipe)], test, seen) for the flags of `add_flags`.
 
-    The test part is that of data/split.csv, unless a model has seen some of it: then that file belongs to another run,
-    and the split is drawn again from this run's seed. Raises `UserError` when nothing unseen is left.
+    test: DataFrame of the recordings that no model was trained or chosen on, as `dataset.read_recordings` makes it: of
+    the run's own recordings, its test part; seen: the others. Raises `UserError` when nothing unseen is left.
     """
     given = arguments.model or Path(f"models/{arguments.run or 'paper'}.keras")
     paths = given if isinstance(given, list) else [given]
     name = arguments.run or (paths[0].stem if len(paths) == 1 else "ensemble")
     cards = [read_card(path) for path in paths]
-    recipe = cards[0][0]
-    table = dataset.read_recordings(arguments.data or _data_of(paths[0]), arguments.labels or recipe.labels)
-    seen = frozenset().union(*(records for _, records in cards))
-
-    table["split"] = dataset.read_split(table)
-    test = table[table.split == "test"]
-    if test.empty or not seen.isdisjoint(test.record):
-        say(f"{dataset.SPLIT_FILE} is not the split of {name}; drawing it again with seed {recipe.seed}")
-        table["split"] = dataset.split(table, recipe.seed)
-        test = table[table.split == "test"]
-    for path, (_, records) in zip(paths, cards, strict=True):
-        if not records.isdisjoint(test.record):
-            raise UserError(
-                f"{path} was trained on {len(records.intersection(test.record))} of the {len(test)} test records; "
-                "pass the --data and --labels it was trained with, and make ensembles of models of one split only"
-            )
+    table = dataset.read_recordings(arguments.data or _data_of(paths[0]), arguments.labels or cards[0][0].labels)
+    known = table.record.isin(frozenset().union(*(records for _, records in cards)))
+    if known.all():
+        raise UserError(
+            f"{' and '.join(map(str, paths))} {'has' if len(paths) == 1 else 'have'} seen all {len(table)} recordings; "
+            "pass --data others, and make ensembles of models of one split only"
+        )
     import model  # here, so that neither --help nor an error waits for TensorFlow
 
     return (
         name,
         [(model.load(path), card[0]) for path, card in zip(paths, cards, strict=True)],
-        test.reset_index(drop=True),
+        table[~known].reset_index(drop=True),
+        table[known],
     )
 
 

@@ -60,8 +60,8 @@ def say(message):
     tqdm.write(message, file=sys.stderr)
 
 
-def progress(total, what, unit):
-    """A progress bar on stderr; silent where stderr is not a terminal and the work is short."""
+def progress(total, what, unit, disable=False):
+    """A progress bar on stderr; silent where stderr is not a terminal and the work is short, or if disabled."""
     terminal = sys.stderr.isatty()
     return tqdm(
         total=total,
@@ -69,6 +69,7 @@ def progress(total, what, unit):
         unit=unit,
         file=sys.stderr,
         dynamic_ncols=True,
+        disable=disable,
         delay=1 if terminal else 5,
         mininterval=0.1 if terminal else 30,
     )

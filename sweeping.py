@@ -58,6 +58,8 @@ def main():
     flags.add_argument("--trial", action="store_true", help="make one run for the W&B agent that calls this")
     arguments = flags.parse_args()
     recipe = recipes.from_flags(flags, arguments)
+    if recipe.streams or recipe.vote:
+        flags.error(f"the sweep trains heads on a frozen base, which the recipe {recipe.name} does not have")
     config = read_config(arguments.config)
     if arguments.trial:
         return wandb_trial(prepare(recipe, arguments.data), recipe)
@@ -196,14 +198,13 @@ def prepare(recipe, data):
 
     table["split"] = dataset.split(table, recipe.seed)
     dataset.write_split(table)
-    first = table[table.split == "train"].iloc[: model.BATCH]
-    base = model.build(recipe, preprocessing.Images(first.signal, first.sampling_rate, recipe)[:]).base
-    features = model.frozen_features(base, table, recipe, wanted=table.split != "test")
-    labels = table.label.map(recipes.CLASSES.index).to_numpy()
+    parts = {part: table[table.split == part] for part in ("train", "validation")}
+    images = {part: preprocessing.Images(rows.signal, rows.sampling_rate, recipe) for part, rows in parts.items()}
+    base = model.build(recipe, images["train"][: model.BATCH]).base
     arrays = {}
-    for part in ("train", "validation"):
-        rows = np.flatnonzero(table.split == part)
-        arrays |= {f"{part}_features": features[rows], f"{part}_labels": labels[rows]}
+    for part, rows in parts.items():
+        arrays[f"{part}_features"] = model.frozen_features(base, images[part], f"features, {part} part")
+        arrays[f"{part}_labels"] = rows.label.map(recipes.CLASSES.index).to_numpy()
     with writing(path) as temporary:
         np.savez(temporary, **arrays)
     return path

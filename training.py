@@ -1,30 +1,40 @@
 """The one training function that main.py and sweeping.py share."""
 
+import dataclasses
+import json
+import math
+import zipfile
+from hashlib import sha256
+
 import keras
 import numpy as np
 import pandas as pd
 
 from recipes import CLASSES
-from shell import progress, writing
+from shell import progress, say, writing
 
 
 class Batches(keras.utils.PyDataset):
-    """Batches of `inputs` and one-hot labels, in an order that the seed and the epoch alone decide.
+    """Batches of `inputs`, one-hot labels and weights, in an order that the seed and the epoch alone decide.
 
-    inputs: anything that an index array turns into a batch, as an array or `preprocessing.Images`; labels: class
-    numbers (n,). Features and images are thus served in one order, on every backend.
+    inputs: anything that an index array turns into a batch, as an array, `preprocessing.Images` or
+    `augmentation.AugmentedImages`, whose `epoch` is set; labels: class numbers (n,). Features and images are thus
+    served in one order, on every backend.
     """
 
-    def __init__(self, inputs, labels, batch_size, seed):
+    def __init__(self, inputs, labels, recipe):
         super().__init__()
-        self.inputs, self.batch_size, self.seed = inputs, batch_size, seed
+        self.inputs, self.batch_size, self.seed = inputs, recipe.batch_size, recipe.seed
         self.targets = np.eye(len(CLASSES), dtype=np.float32)[labels]
+        self.weights = class_weights(labels, recipe.class_weights)[labels]
         self.start_epoch(0)
 
     def start_epoch(self, epoch):
         """Draw the order of epoch number `epoch`."""
         self.epoch = epoch
         self.order = np.random.default_rng((self.seed, epoch)).permutation(len(self.targets))
+        if hasattr(self.inputs, "epoch"):
+            self.inputs.epoch = epoch
 
     def on_epoch_end(self):
         self.start_epoch(self.epoch + 1)
@@ -34,28 +44,90 @@ class Batches(keras.utils.PyDataset):
 
     def __getitem__(self, number):
         chosen = self.order[number * self.batch_size : (number + 1) * self.batch_size]
-        return self.inputs[chosen], self.targets[chosen]
+        return self.inputs[chosen], self.targets[chosen], self.weights[chosen]
 
 
-class Table(keras.callbacks.Callback):
-    """Keeps the logs of all epochs in `rows` and, given a path, in a CSV file rewritten whole after each."""
+def class_weights(labels, kind):
+    """Weight of each class, float32 (4,), of mean 1 over the recordings with class numbers `labels` (n,).
 
-    def __init__(self, path=None):
+    kind: none, all alike; sqrt, or balanced: inverse to the (square root of the) class's share.
+    """
+    counts = np.maximum(np.bincount(labels, minlength=len(CLASSES)), 1)
+    weights = (1 / counts) ** {"none": 0, "sqrt": 0.5, "balanced": 1}[kind]
+    return (weights / weights[labels].mean()).astype(np.float32)
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Keeps the logs of all epochs in `rows` and, given paths, in a CSV file and in a checkpoint, after each epoch.
+
+    The checkpoint holds all that training needs to go on as if it had never stopped: every variable of the model and
+    its optimizer, the rows, and `identity`, a text that tells this training from another.
+    """
+
+    def __init__(self, scorer, identity, table_path=None, path=None):
         super().__init__()
-        self.path, self.rows = path, []
+        self.scorer, self.identity, self.table_path, self.path, self.rows = scorer, identity, table_path, path, []
+
+    def variables(self):
+        return [*self.model.variables, *self.model.optimizer.variables]
+
+    def on_train_begin(self, logs=None):
+        self.scorer.best = max((row["avg_F1_score"] for row in self.rows), default=-math.inf)
 
     def on_epoch_end(self, epoch, logs=None):
         self.rows.append({"epoch": epoch + 1, **logs})
-        if self.path:
-            with writing(self.path) as temporary:
+        if self.table_path:
+            with writing(self.table_path) as temporary:
                 pd.DataFrame(self.rows).to_csv(temporary, index=False)
+        if self.path:
+            progress = {"identity": self.identity, "rows": self.rows}
+            arrays = {f"variable_{n}": keras.ops.convert_to_numpy(v) for n, v in enumerate(self.variables())}
+            with writing(self.path) as temporary:
+                np.savez(temporary, progress=json.dumps(progress), **arrays)
+
+    def restore(self):
+        """Take up the training that an earlier process left in the checkpoint; a foreign or damaged one is ignored."""
+        if not (self.path and self.path.exists()):
+            return
+        try:
+            with np.load(self.path, allow_pickle=False) as kept:
+                progress = json.loads(str(kept["progress"]))
+                arrays = [kept[f"variable_{n}"] for n in range(len(self.variables()))]
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+            return
+        if progress["identity"] != self.identity:
+            return
+        for variable, array in zip(self.variables(), arrays, strict=True):
+            variable.assign(array)
+        self.rows = progress["rows"]
+        say(f"going on after epoch {len(self.rows)} of an interrupted training")
+
+
+class Averaged(keras.callbacks.Callback):
+    """Shows `scorer` the moving average of the weights after each epoch; training goes on from the weights."""
+
+    def __init__(self, scorer):
+        super().__init__()
+        self.scorer = scorer
+
+    def on_epoch_end(self, epoch, logs=None):
+        trained = [keras.ops.convert_to_numpy(variable) for variable in self.model.trainable_variables]
+        self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+        self.scorer.on_epoch_end(epoch, logs)
+        for variable, value in zip(self.model.trainable_variables, trained, strict=True):
+            variable.assign(value)
 
 
 class Bar(keras.callbacks.Callback):
     """A progress bar over all batches of all epochs, with the last epoch's F1."""
 
+    def __init__(self, done):
+        super().__init__()
+        self.done = done  # epochs of an earlier process
+
     def on_train_begin(self, logs=None):
         self.bar = progress(self.params["epochs"] * self.params["steps"], "training", "batch")
+        self.bar.initial = self.bar.n = self.done * self.params["steps"]
 
     def on_train_batch_end(self, batch, logs=None):
         self.bar.update(batch + 1 - self.bar.n % self.params["steps"])
@@ -67,27 +139,56 @@ class Bar(keras.callbacks.Callback):
         self.bar.close()
 
 
-def train(model, inputs, labels, recipe, scorer, path=None, bar=True):
+def train(model, inputs, labels, recipe, scorer, table_path=None, checkpoint=None, bar=True):
     """Train `model` by `recipe` and return a DataFrame with one row of logs per epoch.
 
-    inputs, labels: the training part, as `Batches` takes them; scorer: a `PhysioNetF1SweepCallback`, whose scores enter
-    the rows; path: where the rows are also written as CSV, or None.
+    inputs, labels: the training part, as `Batches` takes them; scorer: a `PhysioNetF1SweepCallback`, whose scores
+    enter the rows; table_path: where the rows are also written as CSV; checkpoint: a file that is written after each
+    epoch, from which the same training goes on after an interruption, and which is the caller's to delete.
     """
     keras.utils.set_random_seed(recipe.seed)
+    batches = Batches(inputs, labels, recipe)
     model.compile(
-        optimizer=keras.optimizers.get(
-            {"class_name": recipe.optimizer, "config": {"learning_rate": recipe.learning_rate}}
-        ),
-        loss="categorical_crossentropy",
+        optimizer=_optimizer(recipe, len(batches)),
+        loss=keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
         # A head's steps are so small that starting them takes longer than they do: run many per call.
-        steps_per_execution=16 if model.count_params() < 5_000_000 else 1,
+        steps_per_execution=16 if len(model.input_shape) == 2 else 1,
+        jit_compile=False if keras.backend.backend() == "tensorflow" else "auto",  # XLA makes a CPU slower
     )
-    table = Table(path)
+    scorer.set_model(model)
+    model.optimizer.build(model.trainable_variables)
+    identity = sha256(repr((dataclasses.asdict(recipe), len(inputs), list(map(int, labels)))).encode()).hexdigest()
+    kept = Checkpoint(scorer, identity, table_path, checkpoint)
+    kept.set_model(model)
+    kept.restore()
+    batches.start_epoch(len(kept.rows))
     model.fit(
-        Batches(inputs, labels, recipe.batch_size, recipe.seed),
+        batches,
+        initial_epoch=len(kept.rows),
         epochs=recipe.epochs,
         shuffle=False,
         verbose=0,
-        callbacks=[scorer, table, *([Bar()] if bar else [])],
+        callbacks=[
+            Averaged(scorer) if recipe.weight_average else scorer,
+            kept,
+            *([Bar(len(kept.rows))] if bar else []),
+        ],
     )
-    return pd.DataFrame(table.rows)
+    return pd.DataFrame(kept.rows)
+
+
+def _optimizer(recipe, steps):
+    """The recipe's optimizer for epochs of `steps` batches."""
+    rate = recipe.learning_rate
+    if recipe.schedule == "cosine":
+        total = recipe.epochs * steps
+        warm_up = max(total // 20, 1)
+        rate = keras.optimizers.schedules.CosineDecay(0.0, total - warm_up, warmup_target=rate, warmup_steps=warm_up)
+    settings = {"learning_rate": rate, "use_ema": recipe.weight_average > 0}
+    if recipe.weight_average:
+        settings["ema_momentum"] = max(1 - 1 / (recipe.weight_average * steps), 0)
+    if recipe.optimizer == "adamw":
+        return keras.optimizers.AdamW(weight_decay=0.01, **settings)
+    return {"adam": keras.optimizers.Adam, "sgd": keras.optimizers.SGD, "rmsprop": keras.optimizers.RMSprop}[
+        recipe.optimizer
+    ](**settings)

@@ -14,7 +14,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -35,8 +34,8 @@ def main():
     recipe = Recipe(weights="random")
     rng = np.random.default_rng(0)
     signals = [recording("N", 30, rng) for _ in range(count)]
-    table = pd.DataFrame({"signal": signals, "sampling_rate": 300.0})
-    images = np.stack([model.preprocessing.image(signal, 300, recipe) for signal in signals])
+    recordings = model.preprocessing.Images(signals, [300] * count, recipe)
+    images = recordings[:]
     network = model.build(recipe, images)
     network.base.predict_on_batch(images[: model.BATCH])  # compiled before the clock starts
 
@@ -48,7 +47,7 @@ def main():
 
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
-        model.frozen_features(network.base, table, recipe, folder=Path(folder))
+        model.frozen_features(network.base, recordings, folder=Path(folder))
         features = (TRAINING + VALIDATION) * (time.perf_counter() - began) / count
 
         x, y = (

@@ -188,18 +188,41 @@ def test_split_needs_five_records_of_a_class():
     assert (pd.crosstab(table.label, dataset.split(table)) > 0).all(axis=None)
 
 
-def test_split_file_is_read_back_by_record(folder, tmp_path):
+def test_split_file_names_every_record(folder, tmp_path):
     table = read(folder)
     table["split"] = dataset.split(table)
     dataset.write_split(table, tmp_path / "split.csv")
-    assert dataset.read_split(table, tmp_path / "split.csv").equals(table.split)
-    some = table.iloc[5:9].assign(label="N")  # a record stays in its part whatever other labels call it
-    assert dataset.read_split(some, tmp_path / "split.csv").equals(table.split.iloc[5:9])
-    other = table.assign(record="B" + table.record)
-    assert dataset.read_split(other, tmp_path / "split.csv").isna().all()
-    (tmp_path / "split.csv").write_text("nonsense")
-    with pytest.raises(UserError, match=r"split\.csv is damaged"):
-        dataset.read_split(table, tmp_path / "split.csv")
+    written = pd.read_csv(tmp_path / "split.csv", dtype=str, keep_default_na=False)
+    pd.testing.assert_frame_equal(written, table[["record", "label", "split"]].astype(object), check_dtype=False)
+
+
+def test_own_folds_test_every_record_once(folder):
+    table = read(folder)
+    folds = dataset.folds(table)
+    assert list(folds) == [f"fold{number}" for number in range(5)]
+    assert ((folds == "test").sum(axis=1) == 1).all() and ((folds == "validation").sum(axis=1) == 1).all()
+    for part in folds.items():
+        counts = pd.crosstab(table.label, part[1])
+        assert (counts.test - table.label.value_counts() / 5).abs().max() < 1
+
+
+def test_folds_from_a_file(folder, tmp_path):
+    table = read(folder)
+    path = tmp_path / "folds.csv"
+    parts = np.resize(["train", "train", "valid", "test"], len(table))
+    rows = pd.DataFrame({"record": table.record, "fold0": parts, "fold1": np.roll(parts, 1)}).iloc[::-1]
+    rows.to_csv(path, index=False)
+    folds = dataset.folds(table, path)
+    assert list(folds) == ["fold0", "fold1"]
+    assert list(folds.fold0) == [{"valid": "validation"}.get(part, part) for part in parts]
+    for wrong, message in (
+        (rows.iloc[1:], "does not name A00040"),
+        (rows.assign(fold1="train"), "fold1 has train; expected"),
+        (rows.rename(columns={"record": "name"}), "is not a CSV file of record"),
+    ):
+        wrong.to_csv(path, index=False)
+        with pytest.raises(UserError, match=message):
+            dataset.folds(table, path)
 
 
 @pytest.fixture

@@ -41,8 +41,8 @@ def network(images):
 
 
 @pytest.fixture(scope="module")
-def features(network, table, tmp_path_factory):
-    return model.frozen_features(network.base, table, RECIPE, folder=tmp_path_factory.mktemp("features"))
+def features(network, images, tmp_path_factory):
+    return model.frozen_features(network.base, images, folder=tmp_path_factory.mktemp("features"))
 
 
 def test_the_network_is_the_reports(network):
@@ -99,7 +99,8 @@ def test_prediction_keeps_features_and_streams_a_fine_tuned_network(network, tab
     expected = network.head.predict(features[:5], verbose=0)
     for fine_tune in (False, True):
         recipe = dataclasses.replace(RECIPE, fine_tune=fine_tune)
-        np.testing.assert_allclose(model.predict(network.complete, table.iloc[:5], recipe), expected, atol=1e-4)
+        few = preprocessing.Images(table.signal[:5], table.sampling_rate[:5], recipe)
+        np.testing.assert_allclose(model.predict(network.complete, few), expected, atol=1e-4)
 
 
 def test_features_are_read_back_and_never_stale(network, table, features, tmp_path):
@@ -112,17 +113,18 @@ def test_features_are_read_back_and_never_stale(network, table, features, tmp_pa
             calls.append(len(batch))
             return network.base.predict_on_batch(batch)
 
-    few = table.iloc[:3]
-    part = model.frozen_features(Counting(), few, RECIPE, [True, False, True], tmp_path)
-    assert len(calls) == 1 and np.isnan(part[1]).all()
-    first = model.frozen_features(Counting(), few, RECIPE, folder=tmp_path)
-    assert len(calls) == 2  # only the middle one was missing
+    few = preprocessing.Images(table.signal[:3], table.sampling_rate[:3], RECIPE)
+    first = model.frozen_features(Counting(), few, folder=tmp_path)
     np.testing.assert_allclose(first, features[:3], rtol=1e-4, atol=1e-5)
-    np.testing.assert_array_equal(model.frozen_features(Counting(), few, RECIPE, folder=tmp_path), first)
-    assert len(calls) == 2
-    other = few.assign(signal=[signal // 2 for signal in few.signal])
-    assert np.abs(model.frozen_features(Counting(), other, RECIPE, folder=tmp_path) - first).max() > 1e-3
-    assert len(calls) == 3
+    np.testing.assert_array_equal(model.frozen_features(Counting(), few, folder=tmp_path), first)
+    assert len(calls) == 1
+    halved = preprocessing.Images(table.signal[:3] // 2, table.sampling_rate[:3], RECIPE)
+    masked = preprocessing.Images(
+        table.signal[:3], table.sampling_rate[:3], dataclasses.replace(RECIPE, padding="wrap")
+    )
+    for number, other in enumerate((halved, masked)):
+        assert np.abs(model.frozen_features(Counting(), other, folder=tmp_path) - first).max() > 1e-3
+        assert len(calls) == 2 + number
 
 
 INTERRUPTED = """
@@ -132,12 +134,12 @@ table = dataset.read_recordings(pathlib.Path(sys.argv[1])).iloc[:20].reset_index
 recipe = Recipe(weights="random", num_neurons=8)
 images = preprocessing.Images(table.signal, table.sampling_rate, recipe)
 model.PART = 4
-model.frozen_features(model.build(recipe, images[:16]).base, table, recipe, folder=pathlib.Path(sys.argv[2]))
+model.frozen_features(model.build(recipe, images[:16]).base, images, folder=pathlib.Path(sys.argv[2]))
 """
 
 
 def test_a_killed_extraction_continues_and_ends_with_the_same_features(
-    network, folder, table, features, tmp_path, monkeypatch
+    network, folder, images, features, tmp_path, monkeypatch
 ):
     process = subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED, folder, tmp_path], cwd=PROJECT, stderr=subprocess.DEVNULL
@@ -149,7 +151,7 @@ def test_a_killed_extraction_continues_and_ends_with_the_same_features(
     assert 1 <= len(written) < 5
     ages = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/[0-9a-f]*.npy")}
     monkeypatch.setattr(model, "PART", 4)
-    continued = model.frozen_features(network.base, table, RECIPE, folder=tmp_path)
+    continued = model.frozen_features(network.base, images, folder=tmp_path)
     np.testing.assert_allclose(continued, features, rtol=1e-4, atol=1e-5)
     assert {path: path.stat().st_mtime_ns for path in ages} == ages
     assert len(list(tmp_path.glob("*/[0-9a-f]*.npy"))) == 5

@@ -32,7 +32,7 @@ def by_hand(signal):
 @pytest.mark.parametrize("samples", [2714, 9000, 18000, 18286])
 def test_image_equals_an_independent_computation(samples):
     signal = np.random.default_rng(samples).normal(0, 300, samples).astype(np.int16)
-    image = preprocessing.image(signal, 300, PAPER)
+    image = preprocessing.image(signal, PAPER)
     assert image.shape == preprocessing.image_shape(PAPER) == (76, 239)
     assert image.dtype == np.float32
     np.testing.assert_allclose(image, by_hand(signal), atol=1e-6)
@@ -51,9 +51,54 @@ def test_axes_are_those_of_scipy():
         np.testing.assert_allclose(preprocessing.image_axes(recipe)[1], times)
 
 
-def test_pad_or_trim():
-    np.testing.assert_array_equal(preprocessing.pad_or_trim(np.array([1, 2, 3]), 5), [1, 2, 3, 0, 0])
-    np.testing.assert_array_equal(preprocessing.pad_or_trim(np.array([1, 2, 3]), 2), [1, 2])
+@pytest.mark.parametrize(
+    ("padding", "expected"), [("zeros", [1, 2, 3, 0, 0]), ("mask", [1, 2, 3, 0, 0]), ("wrap", [1, 2, 3, 1, 2])]
+)
+def test_fill(padding, expected):
+    np.testing.assert_array_equal(preprocessing.fill(np.array([1, 2, 3]), 5, padding), expected)
+    np.testing.assert_array_equal(preprocessing.fill(np.array([1, 2, 3]), 2, padding), [1, 2])
+
+
+def test_masked_frames_are_those_that_reach_beyond_the_end():
+    recipe = Recipe(padding="mask", image="log-spectrogram")
+    image = preprocessing.image(np.random.default_rng(0).normal(size=10 * 300), recipe)
+    masked = (image == preprocessing.PADDED).all(axis=0)
+    np.testing.assert_array_equal(masked, np.arange(239) * 0.25 + 0.5 > 10)
+    assert (image[:, ~masked] >= 0).all()
+
+
+def test_log_spectrogram_is_the_power_density_in_decibels():
+    recipe = Recipe(image="log-spectrogram", nperseg=64, noverlap=40, max_frequency=110)
+    assert preprocessing.image_shape(recipe) == (24, 748) and preprocessing.image_axes(recipe)[0][-1] <= 110
+    signal = preprocessing.prepare(50 * np.random.default_rng(0).normal(size=18000) + 7, 300, recipe)
+    values, _ = preprocessing.shown(preprocessing.image(signal, recipe), recipe)
+    # White noise of variance 1 has a density of 1/150 per Hz; the mean over frames is within a few percent of it.
+    np.testing.assert_allclose((10 ** (values / 10))[2:].mean(1), 1 / 150, rtol=0.15)
+
+
+@pytest.mark.parametrize("hertz", [2.0, 10.0, 40.0])
+def test_scalogram_peaks_at_the_frequency_of_a_tone(hertz):
+    recipe = Recipe(image="scalogram", nperseg=64, noverlap=40, max_frequency=110)
+    frequencies, _ = preprocessing.image_axes(recipe)
+    tone = preprocessing.prepare(np.sin(2 * np.pi * hertz * np.arange(18000) / 300), 300, recipe)
+    image = preprocessing.image(tone, recipe)
+    assert image.shape == preprocessing.image_shape(recipe) == (len(frequencies), 748)
+    assert (image[:, 100:-100].argmax(0) == np.abs(np.log(frequencies / hertz)).argmin()).all()
+
+
+def test_windows_cover_a_recording_and_are_voted_on():
+    recipe = Recipe(seconds=30, vote=True)
+    assert preprocessing.starts(3000, recipe) == preprocessing.starts(9000, recipe) == [0]
+    assert preprocessing.starts(9001, recipe) == [0, 1]
+    assert preprocessing.starts(27000, recipe) == [0, 9000, 18000]
+    assert preprocessing.starts(27000, Recipe(seconds=30)) == [0]
+    signals = [np.arange(n) % 500 for n in (4000, 18000, 9000)]
+    images = preprocessing.Images(signals, [300, 300, 300], recipe)
+    np.testing.assert_array_equal(images.owners, [0, 1, 1, 2])
+    np.testing.assert_array_equal(images[2:3][0], preprocessing.image(signals[1][9000:], recipe))
+    voted = preprocessing.vote(np.array([[1.0], [2], [4], [5]], np.float32), images.owners)
+    np.testing.assert_array_equal(voted, [[1], [3], [5]])
+    assert voted.dtype == np.float32
 
 
 @pytest.mark.parametrize("rate", [250, 500, 512, 510.227, 1000])
@@ -70,7 +115,9 @@ def test_images_are_those_of_the_recordings_in_any_order():
     signals, rates = [rng.integers(-500, 500, n) for n in (3000, 9000, 5000)], [300, 300, 250]
     images = preprocessing.Images(signals, rates, PAPER)
     assert len(images) == 3
-    np.testing.assert_array_equal(images[np.array([2, 0])][0], preprocessing.image(signals[2], 250, PAPER))
+    np.testing.assert_array_equal(
+        images[np.array([2, 0])][0], preprocessing.image(preprocessing.prepare(signals[2], 250, PAPER), PAPER)
+    )
     np.testing.assert_array_equal(images[1:], images[np.array([1, 2])])
 
 
@@ -78,7 +125,7 @@ def test_every_real_image_is_finite(real_set):
     table = dataset.read_recordings(real_set)
     highest = 0.0
     for signal in table.signal:
-        image = preprocessing.image(signal, 300, PAPER)
+        image = preprocessing.image(signal, PAPER)
         assert np.isfinite(image).all()
         assert image.min() >= 0
         highest = max(highest, float(image.max()))

@@ -1,0 +1,123 @@
+"""The small network: padding, checkpoints, calibration."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import model
+import preprocessing
+import training
+from augmentation import AugmentedImages
+from f1_training_callback import PhysioNetF1Callback
+from recipes import RECIPES
+from synthetic import recording
+
+pytestmark = pytest.mark.xdist_group("improved")
+keras = model.keras
+RECIPE = dataclasses.replace(RECIPES["improved"], seconds=10, epochs=3, batch_size=8)
+
+
+@pytest.fixture(scope="module")
+def signals():
+    rng = np.random.default_rng(0)
+    return [recording("ANO~"[number % 4], seconds, rng) for number, seconds in enumerate([6, 10, 10, 8, 7.3, 10] * 4)]
+
+
+def randomised(recipe, images):
+    """The network with batch normalisation as after some training, so that outputs differ between recordings."""
+    network = model.build(recipe)
+    for layer in network.base.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0
+    network.base(images, training=True)
+    return network.complete
+
+
+@pytest.mark.parametrize("seconds", [10, 13.1, 31.37])
+def test_probabilities_do_not_depend_on_the_padded_length_or_the_batch(signals, seconds):
+    images = preprocessing.Images(signals[:8], [300] * 8, RECIPE)[:]
+    trained = randomised(RECIPE, images)
+    longer = dataclasses.replace(RECIPE, seconds=seconds, vote=False)
+    other = model.build(longer).complete
+    other.set_weights(trained.get_weights())
+    expected = trained.predict(images, verbose=0)
+    got = other.predict(preprocessing.Images(signals[:8], [300] * 8, longer)[:], verbose=0)
+    assert np.ptp(expected, axis=0).max() > 0.05  # else any two would agree
+    np.testing.assert_allclose(got, expected, atol=1e-3)
+    alone = other.predict(preprocessing.Images(signals[3:4], [300], longer)[:], verbose=0)
+    np.testing.assert_allclose(alone[0], expected[3], atol=1e-3)
+
+
+def test_a_masked_image_network_leaves_padding_out(signals):
+    recipe = dataclasses.replace(RECIPE, backbone="vgg16", weights="random", fine_tune=True)
+    network = model.build(recipe)
+    images = preprocessing.Images(signals[:2], [300, 300], recipe)[:]
+    maps = keras.Model(network.complete.input, network.complete.get_layer("maps").output)(images).numpy()
+    features = network.base(images).numpy()
+    recorded = (images[:, 0] != preprocessing.PADDED).mean(1)
+    assert recorded[0] < 0.62 and recorded[1] == 1
+    np.testing.assert_allclose(features[1], maps[1].mean((0, 1)), rtol=1e-4, atol=1e-7)
+    columns = maps[0].mean(0)
+    share = np.clip(7 * recorded[0] - np.arange(7), 0, 1)  # of each column
+    np.testing.assert_allclose(features[0], share @ columns / share.sum(), rtol=1e-4, atol=1e-7)
+
+
+def train(signals, path, stop_after=None):
+    labels = np.arange(len(signals)) % 4
+    rates = [300] * len(signals)
+    network = model.build(RECIPE).complete
+    validation = preprocessing.Images(signals[:8], rates[:8], RECIPE)
+    saved = []
+
+    def save():
+        saved.append(network.get_weights())
+        if len(saved) == stop_after:
+            raise KeyboardInterrupt
+
+    scorer = PhysioNetF1Callback(validation, labels[:8], save, owners=validation.owners)
+    inputs = AugmentedImages(signals, rates, RECIPE)
+    return training.train(network, inputs, labels, RECIPE, scorer, checkpoint=path, bar=False), network
+
+
+def test_an_interrupted_training_goes_on_as_if_it_had_not_stopped(signals, tmp_path, monkeypatch):
+    scores = {"challenge_F1": 0.5}
+    rising = iter([0.1, 0.2, 0.3, 0.1, 0.2, 0.2, 0.3])
+    monkeypatch.setattr("f1_sweeping_callback.epoch_scores", lambda matrix: scores | {"avg_F1_score": next(rising)})
+    straight, network = train(signals, tmp_path / "straight.npz")
+    with pytest.raises(KeyboardInterrupt):  # in the second epoch, after its scores and before its checkpoint
+        train(signals, tmp_path / "cut.npz", stop_after=2)
+    resumed, continued = train(signals, tmp_path / "cut.npz")
+    pd.testing.assert_frame_equal(resumed, straight, rtol=1e-5)
+    for one, other in zip(network.get_weights(), continued.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_a_foreign_or_damaged_checkpoint_is_passed_by(signals, tmp_path):
+    (tmp_path / "damaged.npz").write_bytes(b"PK\x03\x04nonsense")
+    rows, _ = train(signals[:8], tmp_path / "damaged.npz")
+    assert list(rows.epoch) == [1, 2, 3]
+    rows, _ = train(signals[:16], tmp_path / "damaged.npz")  # now another training's
+    assert list(rows.epoch) == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("kind", "power"), [("none", 0), ("sqrt", 0.5), ("balanced", 1)])
+def test_class_weights(kind, power):
+    labels = np.repeat([0, 1, 2, 3], [10, 40, 20, 5])
+    weights = training.class_weights(labels, kind)
+    np.testing.assert_allclose(weights[1] / weights[0], (10 / 40) ** power, rtol=1e-6)
+    assert weights[labels].mean() == pytest.approx(1)
+
+
+def test_calibration_finds_the_temperature():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, (4000, 4))
+    true = np.array([rng.choice(4, p=row) for row in np.exp(logits) / np.exp(logits).sum(1, keepdims=True)])
+    sharp = np.exp(3 * logits) / np.exp(3 * logits).sum(1, keepdims=True)
+    given = keras.Input((4,))
+    dense = keras.layers.Dense(4, name="logits")
+    network = keras.Model(given, dense(given))
+    dense.set_weights([np.eye(4), np.ones(4)])
+    assert model.calibrate(network, sharp, true) == pytest.approx(3, rel=0.1)
+    np.testing.assert_allclose(dense.get_weights()[0], np.eye(4) / 3, rtol=0.1)
