@@ -1,11 +1,12 @@
 """Another version of a recording in every epoch of training.
 
-python augmentation.py        draw one recording and its versions into figures/augmentation.png
+python augmentation.py        draw a synthetic recording and versions of it into figures/augmentation.png
 """
 
 import numpy as np
 
 import preprocessing
+from shell import run
 
 
 def augment(signal, recipe, rng):
@@ -75,3 +76,31 @@ class AugmentedImages:
         signal = preprocessing.prepare(self.signals[number], self.sampling_rates[number], self.recipe)
         pixels = preprocessing.image(augment(signal, self.recipe, rng), self.recipe)
         return blank(pixels, self.recipe.bands, rng)
+
+
+def main():
+    import dataclasses
+
+    import plotting
+    import synthetic
+    from recipes import RECIPES
+
+    signal = synthetic.recording("N", 10, np.random.default_rng(0))
+    plain = dataclasses.replace(RECIPES["paper"], seconds=10)
+    versions = {
+        "as recorded": {},
+        "stretched": {"stretch": 0.25},
+        "warped": {"warp": 0.3},
+        "scaled": {"gain": 1.0},
+        "noisy": {"noise": 1.0},
+        "with bursts": {"bursts": 6},
+    }
+    traces = {
+        name: augment(signal, dataclasses.replace(plain, **settings), np.random.default_rng(4))
+        for name, settings in versions.items()
+    }
+    print(plotting.traces(traces, synthetic.FS, "figures/augmentation.png"))
+
+
+if __name__ == "__main__":
+    run(main)

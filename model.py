@@ -39,7 +39,7 @@ head: features → probabilities.
 def build(recipe, images=None):
     """The network of `recipe`, as a `Network`: the image, a backbone, pooling over what is not padding, a dense head.
 
-    images: some images (n, frequencies, frames) of training recordings; a frozen base of random weights needs them.
+    images: some images (n, frequencies, frames) of training recordings, to which random weights are settled, or None.
     Raises `UserError` when the weights cannot be had.
     """
     keras.utils.set_random_seed(recipe.seed)
@@ -48,7 +48,7 @@ def build(recipe, images=None):
     if recipe.padding == "mask":
         mask = keras.ops.cast(pixels[:, :1] != preprocessing.PADDED, "float32")  # (n, 1, frames)
     base = (_compact_base if recipe.backbone == "compact" else _imagenet_base)(recipe, pixels, mask)
-    if recipe.weights == "random" and not recipe.trains_base:
+    if recipe.weights == "random" and images is not None:
         _settle(base, images)
     base.trainable = recipe.trains_base
 
@@ -175,14 +175,11 @@ def _settle(base, images):
     """Set a random base's batch normalisation to the statistics of `images`, (n, frequencies, frames).
 
     Untouched random weights shrink the signal layer by layer: features differ between recordings by a millionth,
-    and no head can learn from them. One forward pass in training mode measures each layer's mean and variance.
+    and no head can learn from them; and a base that is trained takes hundreds of steps to forget the initial variance.
+    One forward pass in training mode measures each layer's mean and variance.
     """
-    normalisations = [
-        layer
-        for nested in base.layers
-        for layer in getattr(nested, "layers", [])
-        if isinstance(layer, keras.layers.BatchNormalization)
-    ]
+    layers = [layer for part in base.layers for layer in getattr(part, "layers", [part])]
+    normalisations = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
     momenta = [layer.momentum for layer in normalisations]
     for layer in normalisations:
         layer.momentum = 0.0

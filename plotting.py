@@ -102,6 +102,17 @@ def example_recordings(examples, path):
     return save(drawing, path)
 
 
+def traces(signals, rate, path):
+    """Signals one below the other on one time axis. `signals`: {name: (samples,) in 1/1000 mV}; rate: Hz."""
+    drawing, axes = figure(10, 1.4 * len(signals), nrows=len(signals), sharex=True, sharey=True)
+    for axis, (name, signal) in zip(axes, signals.items(), strict=True):
+        axis.plot(np.arange(len(signal)) / rate, signal / 1000, linewidth=0.7, color=COLOURS["N"])
+        axis.set_title(name, loc="left", fontsize=9)
+        axis.set_ylabel("mV")
+    axes[-1].set(xlabel="Time (s)", xlim=(0, max(map(len, signals.values())) / rate))
+    return save(drawing, path)
+
+
 def _spectrogram(axes, image, frequencies, times, **options):
     """Draw `image` (frequencies, frames) with its axes in Hz and seconds."""
     drawn = axes.pcolormesh(

@@ -123,7 +123,7 @@ def shown(pixels, recipe):
     if recipe.image == "spectrogram":
         return values, "log(1 + PSD in µV²/Hz)"
     low, high = DECIBELS
-    unit = "Power (dB of the variance)" if recipe.image == "scalogram" else "PSD (dB of the variance per Hz)"
+    unit = "Power (dB)" if recipe.image == "scalogram" else "PSD (dB/Hz)"  # of a recording of variance 1
     return low + values / 255 * (high - low), unit
 
 

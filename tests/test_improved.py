@@ -25,20 +25,10 @@ def signals():
     return [recording("ANO~"[number % 4], seconds, rng) for number, seconds in enumerate([6, 10, 10, 8, 7.3, 10] * 4)]
 
 
-def randomised(recipe, images):
-    """The network with batch normalisation as after some training, so that outputs differ between recordings."""
-    network = model.build(recipe)
-    for layer in network.base.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = 0
-    network.base(images, training=True)
-    return network.complete
-
-
 @pytest.mark.parametrize("seconds", [10, 13.1, 31.37])
 def test_probabilities_do_not_depend_on_the_padded_length_or_the_batch(signals, seconds):
     images = preprocessing.Images(signals[:8], [300] * 8, RECIPE)[:]
-    trained = randomised(RECIPE, images)
+    trained = model.build(RECIPE, images).complete
     longer = dataclasses.replace(RECIPE, seconds=seconds, vote=False)
     other = model.build(longer).complete
     other.set_weights(trained.get_weights())

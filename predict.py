@@ -1,0 +1,209 @@
+"""Classify ECG recordings: normal (N), atrial fibrillation (A), other rhythm (O) or noise (~). Not a medical device.
+
+    python predict.py A00001.hea                          a WFDB record; also .mat, EDF, and the CSV of an Apple Watch
+    python predict.py recordings/ "more/*.edf" --json     a folder, a pattern; JSON or --csv instead of a table
+    python predict.py signal.txt --fs 250 --unit mV --lead II
+    python predict.py --check                             versions, the model and its answer on a known recording
+
+Recordings may have any sampling rate and last from 5 s to hours: longer ones than the model's input are cut into
+windows, whose probabilities are averaged. Exit status: 0 all are classified, 1 some file or the model cannot be used
+(the rest is classified all the same), 2 wrong flags.
+"""
+
+import csv
+import glob
+import hashlib
+import json
+import platform
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import reading
+import runs
+from recipes import CLASSES
+from shell import UserError, parser, progress, run, say
+
+SHIPPED = Path(__file__).parent / "pretrained"
+CHUNK = 64  # recordings in memory at a time
+SUFFIXES = (".edf", ".bdf", ".csv", ".txt", ".tsv")
+
+
+def main():
+    flags = parser(__doc__)
+    flags.add_argument("files", nargs="*", metavar="FILE", help="recordings, folders or patterns")
+    flags.add_argument(
+        "--model",
+        type=Path,
+        action="append",
+        metavar="FILE",
+        help="saved model (default: the one shipped); given several times, they are averaged",
+    )
+    flags.add_argument(
+        "--lead", metavar="NAME", help="name or number of the lead (default: I, else II, else the first)"
+    )
+    flags.add_argument("--fs", type=float, metavar="HZ", help="sampling rate of files that do not tell theirs")
+    flags.add_argument("--unit", choices=("mV", "uV", "raw"), help="unit of files that do not tell theirs")
+    flags.add_argument(
+        "--confidence", type=float, default=0.5, metavar="P", help="call a class uncertain below this probability"
+    )
+    form = flags.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print JSON")
+    form.add_argument("--csv", action="store_true", help="print CSV")
+    flags.add_argument(
+        "--check", action="store_true", help="print versions and the model's answer on a known recording"
+    )
+    arguments = flags.parse_args()
+    if not arguments.files and not arguments.check:
+        flags.error("name recordings, a folder or a pattern, or pass --check")
+    names = arguments.model or [SHIPPED / "improved.keras"]
+
+    try:
+        recipes = [runs.read_card(path)[0] for path in names]
+        paths = find(arguments.files)
+        import model  # here, so that neither --help nor a wrong name waits for TensorFlow
+
+        models = [(model.load(path), recipe) for path, recipe in zip(names, recipes, strict=True)]
+        if arguments.check:
+            return check(names, models)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    rows = classify(paths, models, arguments)
+    {"json": print_json, "csv": print_csv, "table": print_table}[
+        "json" if arguments.json else "csv" if arguments.csv else "table"
+    ](rows)
+    failed = sum("error" in row for row in rows)
+    if failed:
+        say(f"{failed} of {len(rows)} files could not be classified")
+    return 1 if failed else 0
+
+
+def find(names):
+    """The recordings that `names` mean, as paths: files and WFDB record names as they are, patterns and folders' files.
+
+    Of a folder's files, those with the suffix of a recording; text files only where it holds no WFDB records, whose
+    lists and labels are text too.
+    """
+    paths = []
+    for name in names:
+        matches = [Path(match) for match in sorted(glob.glob(name, recursive=True))] or [Path(name)]
+        for path in matches:
+            if not path.is_dir():
+                paths.append(path)
+                continue
+            inside = sorted(entry for entry in path.iterdir() if entry.is_file())
+            headers = {entry.with_suffix("") for entry in inside if entry.suffix == ".hea"}
+            suffixes = SUFFIXES[:2] if headers else SUFFIXES
+            found = [
+                entry
+                for entry in inside
+                if entry.suffix == ".hea"
+                or (entry.suffix == ".mat" and entry.with_suffix("") not in headers)
+                or entry.suffix.lower() in suffixes
+            ]
+            if not found:
+                raise UserError(f"{path} holds no recordings: none of {', '.join(('.hea', '.mat', *SUFFIXES))}")
+            paths += found
+    return paths
+
+
+def classify(paths, models, arguments):
+    """A dict for each of `paths`: file, class, uncertain, probabilities, seconds and notes; or file and error.
+
+    models: a list of (network, recipe), whose probabilities are averaged.
+    """
+    import numpy as np
+
+    import model
+    from preprocessing import Images
+
+    rows = []
+    with progress(len(paths), "classifying", "recording") as bar:
+        for start in range(0, len(paths), CHUNK):
+            chunk, recordings = [], []
+            for path in paths[start : start + CHUNK]:
+                row = {"file": str(path)}
+                try:
+                    recording = reading.read(path, arguments.lead, arguments.fs, arguments.unit)
+                except UserError as error:
+                    row["error"] = str(error)
+                else:
+                    recordings.append(recording)
+                    chunk.append(row)
+                rows.append(row)
+                bar.update()
+            if not recordings:
+                continue
+            signals, rates, _ = zip(*recordings, strict=True)
+            probabilities = np.mean(
+                [model.predict(network, Images(signals, rates, recipe), quietly=True) for network, recipe in models],
+                axis=0,
+            )
+            for row, recording, chances in zip(chunk, recordings, probabilities, strict=True):
+                notes = list(recording.notes)
+                if recording.sampling_rate != models[0][1].sampling_rate:
+                    notes.append(f"resampled from {recording.sampling_rate:g} to {models[0][1].sampling_rate} Hz")
+                row |= {
+                    "class": CLASSES[chances.argmax()],
+                    "uncertain": bool(chances.max() < arguments.confidence),
+                    "probabilities": {name: round(float(p), 4) for name, p in zip(CLASSES, chances, strict=True)},
+                    "seconds": round(len(recording.signal) / recording.sampling_rate, 2),
+                    "notes": notes,
+                }
+    return rows
+
+
+def print_table(rows):
+    """Print a line for each recording, with its notes or its error below it on stderr's manners: one sentence each."""
+    width = max(len("file"), *(len(row["file"]) for row in rows))
+    print(f"{'file':<{width}}  {'class':<13}" + "".join(f"{name:>7}" for name in CLASSES) + f"{'seconds':>10}  notes")
+    for row in rows:
+        if "error" in row:
+            print(f"{row['file']:<{width}}  {'-':<13}{'':>38}  error: {row['error']}")
+            continue
+        shown = f"{row['class']}, uncertain" if row["uncertain"] else row["class"]
+        chances = "".join(f"{p:>7.3f}" for p in row["probabilities"].values())
+        line = f"{row['file']:<{width}}  {shown:<13}{chances}{row['seconds']:>10.1f}  {'; '.join(row['notes'])}"
+        print(line.rstrip())
+
+
+def print_json(rows):
+    """Print the rows as a JSON list."""
+    print(json.dumps(rows, indent=2, ensure_ascii=False))
+
+
+def print_csv(rows):
+    """Print the rows as CSV, a column for each probability."""
+    names = ["file", "class", "uncertain", *(f"probability_{name}" for name in CLASSES), "seconds", "notes", "error"]
+    writer = csv.DictWriter(sys.stdout, names, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        flat = {name: row.get(name, "") for name in names}
+        flat |= {f"probability_{name}": p for name, p in row.get("probabilities", {}).items()}
+        writer.writerow(flat | {"notes": "; ".join(row.get("notes", []))})
+
+
+def check(paths, models):
+    """Print versions, each model's SHA-256, and whether the shipped one answers as it did when it was made."""
+    print(f"Python {platform.python_version()}, " + ", ".join(f"{n} {version(n)}" for n in ("keras", "numpy", "scipy")))
+    from keras import backend
+
+    print(f"backend {backend.backend()} {version(backend.backend())}")
+    for path, (_, recipe) in zip(paths, models, strict=True):
+        print(f"{path}: recipe {recipe.name}, SHA-256 {hashlib.sha256(path.read_bytes()).hexdigest()}")
+    import argparse
+
+    flags = argparse.Namespace(lead=None, fs=None, unit=None, confidence=0.5)
+    (row,) = classify([SHIPPED / "example.hea"], models, flags)
+    print_table([row])
+    if paths != [SHIPPED / "improved.keras"]:
+        return 0
+    expected = json.loads((SHIPPED / "example.json").read_text())
+    difference = max(abs(row["probabilities"][name] - expected[name]) for name in CLASSES)
+    print(f"differs from the known answer by {difference:.4f}: {'ok' if difference < 0.005 else 'WRONG'}")
+    return 0 if difference < 0.005 else 1
+
+
+if __name__ == "__main__":
+    run(main)

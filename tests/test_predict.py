@@ -1,0 +1,159 @@
+"""predict.py as a user runs it, and the recipe `improved` from training to Grad-CAM."""
+
+import csv
+import io
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.io import savemat
+
+import predict
+import runs
+from recipes import RECIPES
+from synthetic import recording
+
+pytestmark = pytest.mark.xdist_group("predict")
+SMALL = ("--recipe", "improved", "--seconds", "10", "--batch-size", "8")
+
+
+@pytest.fixture(scope="module")
+def trained(archive, folder, script, tmp_path_factory):
+    """A folder in which main.py trained `improved` briefly, with the recordings unpacked in set/."""
+    cwd = tmp_path_factory.mktemp("improved")
+    process = script(cwd, "main.py", "--data", archive, *SMALL, "--epochs", "2")
+    assert process.returncode == 0, process.stderr
+    assert "calibrated on the validation part" in process.stderr
+    shutil.copytree(folder, cwd / "set")
+    return cwd
+
+
+@pytest.fixture
+def classify(trained, monkeypatch, capsys):
+    """A function that runs predict.py with the trained model in this process: (exit status, stdout, stderr)."""
+
+    def call(*arguments):
+        monkeypatch.setattr("sys.argv", ["predict.py", *map(str, arguments), "--model", "models/improved.keras"])
+        monkeypatch.chdir(trained)
+        status = predict.main()
+        return status, *capsys.readouterr()
+
+    return call
+
+
+def test_the_improved_run_leaves_the_same_files_as_the_papers(trained, script):
+    assert not list(trained.glob("models/*.npz"))  # the checkpoint of a finished training
+    recipe, seen = runs.read_card(trained / "models/improved.keras")
+    assert recipe.backbone == "compact" and recipe.image == RECIPES["improved"].image
+    split = pd.read_csv(trained / "data/split.csv")
+    assert seen == set(split.record[split.split != "test"])
+    process = script(trained, "evaluation.py", "--run", "improved")
+    assert process.returncode == 0, process.stderr
+    metrics = json.loads((trained / "figures/improved/metrics.json").read_text())
+    assert set(metrics["baselines"]) == {"duration only", "exactly 30 s"}
+    assert "duration only" in process.stdout and "Calibration error" in process.stdout
+    process = script(trained, "gc_implementation.py", "--run", "improved")
+    assert process.returncode == 0, process.stderr
+    assert (pd.read_csv(trained / "figures/improved/gradcam.csv").heat_on_padding < 0.01).all()
+
+
+def test_predictions_are_those_of_evaluation(trained, classify):
+    expected = pd.read_csv(trained / "figures/improved/predictions.csv")
+    status, out, _ = classify(*(trained / f"set/{record}.hea" for record in expected.record), "--csv")
+    assert status == 0
+    rows = pd.read_csv(io.StringIO(out))
+    columns = [name for name in expected if name.startswith("probability_")]
+    np.testing.assert_allclose(rows[columns], expected[columns], atol=2e-3)
+    assert np.ptp(rows[columns], axis=0).max() > 0.004
+
+
+def test_every_kind_of_bad_file_is_a_row_and_the_rest_goes_on(trained, classify):
+    bad = trained / "bad"
+    bad.mkdir()
+    rng = np.random.default_rng(0)
+    good = recording("N", 12, rng) / 1000
+    np.savetxt(bad / "good.txt", good)
+    (bad / "empty.csv").write_bytes(b"")
+    (bad / "words.txt").write_text("Dear sir,\nI enclose my heart.\n")
+    (bad / "random.edf").write_bytes(rng.bytes(300))
+    np.savetxt(bad / "constant.txt", np.ones(4000))
+    np.savetxt(bad / "nan.txt", np.full(4000, np.nan))
+    np.savetxt(bad / "short.txt", good[:900])
+    np.savetxt(bad / "large.txt", good * 1000)
+    status, out, err = classify("bad", "bad/missing.hea", "--fs", "300", "--unit", "mV", "--json")
+    rows = {row["file"].split("/")[-1]: row for row in json.loads(out)}
+    assert status == 1 and "8 of 9 files could not be classified" in err
+    assert set(rows["good.txt"]["probabilities"]) == set("ANO~")
+    assert sum(rows["good.txt"]["probabilities"].values()) == pytest.approx(1, abs=1e-3)
+    for name, row in rows.items():
+        assert ("error" in row) == (name != "good.txt"), row
+        assert name == "good.txt" or (name.split(".")[0] in row["error"] and "\n" not in row["error"])
+    status, out, _ = classify("bad/good.txt", "--json")  # no rate and no unit
+    assert status == 1 and "--fs" in json.loads(out)[0]["error"]
+    status, out, _ = classify("set/A00001.hea", "--lead", "V5", "--json")
+    assert status == 1 and "V5" in json.loads(out)[0]["error"]
+
+
+def test_appended_zeros_change_nothing_and_are_told(trained, classify):
+    signal = recording("A", 20, np.random.default_rng(1))
+    for name, zeros in (("plain", 0), ("padded", 30 * 300)):
+        long = np.concatenate([signal, np.zeros(zeros, np.int16)])
+        savemat(trained / f"{name}.mat", {"val": long[None]}, format="4")
+        (trained / f"{name}.hea").write_text(f"{name} 1 300 {len(long)}\n{name}.mat 16+24 1000/mV 16 0 0 0 0 ECG\n")
+    status, out, _ = classify("plain.hea", "padded.hea", "--json")
+    plain, padded = json.loads(out)
+    assert status == 0 and "constant" in " ".join(padded["notes"]) and not plain["notes"]
+    for name in "ANO~":
+        assert plain["probabilities"][name] == pytest.approx(padded["probabilities"][name], abs=0.02)
+
+
+def test_rates_lengths_and_the_table(trained, classify):
+    rng = np.random.default_rng(2)
+    np.savetxt(trained / "slow.txt", recording("N", 30, rng)[::2])
+    np.savetxt(trained / "long.txt", np.concatenate([recording("N", 60, rng) for _ in range(5)]))
+    status, out, _ = classify("slow.txt", "--fs", "150", "--unit", "uV")
+    assert status == 0 and "resampled from 150 to 300 Hz" in out and "30.0" in out
+    status, out, _ = classify("long.txt", "--fs", "300", "--unit", "uV", "--confidence", "1", "--csv")
+    (row,) = csv.DictReader(out.splitlines())
+    assert status == 0 and float(row["seconds"]) == 300 and row["uncertain"] == "True"
+
+
+def test_a_folder_of_records_without_its_lists(trained):
+    found = predict.find([str(trained / "set")])
+    assert len(found) == 40 and {path.suffix for path in found} == {".hea"}
+    assert predict.find([str(trained / "set/A0000*.hea")]) == found[:9]
+
+
+def test_a_foreign_model_and_wrong_flags(script, refusal, tmp_path):
+    (tmp_path / "foreign.keras").write_bytes(b"PK")
+    process = script(tmp_path, "predict.py", "a.hea", "--model", "foreign.keras")
+    assert "foreign.keras is not a model" in refusal(process, status=1)
+    assert "name recordings" in refusal(script(tmp_path, "predict.py"))
+
+
+def test_the_shipped_model_gives_its_known_answer(script, tmp_path):
+    process = script(tmp_path, "predict.py", "--check")
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert "ok" in process.stdout and "SHA-256" in process.stdout
+    assert not any(tmp_path.iterdir())
+
+
+def test_folds_are_trained_once_and_pooled(trained, script, folder, tmp_path):
+    table = pd.read_csv(trained / "data/split.csv")
+    parts = table.split.replace("validation", "valid")
+    rotated = parts.replace({"test": "valid", "valid": "test"})
+    pd.DataFrame({"record": table.record, "fold0": parts, "fold1": rotated}).to_csv(tmp_path / "folds.csv", index=False)
+    command = ("main.py", "--data", folder, *SMALL, "--epochs", "1", "--folds", "folds.csv", "--run", "cv")
+    process = script(tmp_path, *command)
+    assert process.returncode == 0, process.stderr
+    results = json.loads((tmp_path / "figures/cv/folds.json").read_text())["folds"]
+    assert [results[name]["recordings"] for name in ("fold0", "fold1", "pooled")] == [8, 8, 16]
+    pooled = pd.read_csv(tmp_path / "figures/cv/predictions.csv")
+    assert set(pooled.record[pooled.fold == "fold1"]) == set(table.record[rotated == "test"])
+    assert f"{results['pooled']['avg_F1_score']:.4f}" in process.stdout
+    before = (tmp_path / "models/cv-fold0.keras").read_bytes()
+    again = script(tmp_path, *command)
+    assert again.returncode == 0 and (tmp_path / "models/cv-fold0.keras").read_bytes() == before
+    assert again.stdout.splitlines() == process.stdout.splitlines()[-7:]

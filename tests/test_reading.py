@@ -1,0 +1,574 @@
+import shutil
+import warnings
+import zipfile
+
+import numpy as np
+import pytest
+import scipy.io
+
+import dataset
+import reading
+import synthetic
+from shell import UserError
+
+SECONDS = 10
+UV = synthetic.recording("N", SECONDS, np.random.default_rng(5)).astype(float)  # whole numbers, at 300 Hz
+MV = UV / 1000
+OTHER = np.roll(UV, 70) * 0.6  # a second lead
+FS = 300
+
+
+def write(tmp_path, text, name="ecg.csv", encoding="utf-8"):
+    path = tmp_path / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode(encoding))
+    return path
+
+
+def column(signal=UV, decimals=3, end="\n"):
+    return "".join(f"{value:.{decimals}f}{end}" for value in signal)
+
+
+def check(recording, expected=UV, rate=FS, atol=0.001, notes=()):
+    """The signal, rate and notes, each given as a part of the sentence, and no other notes."""
+    assert recording.signal.dtype == np.float64 and recording.signal.shape == np.shape(expected)
+    np.testing.assert_allclose(recording.signal, expected, rtol=0, atol=atol)
+    assert isinstance(recording.sampling_rate, float) and recording.sampling_rate == pytest.approx(rate, rel=1e-9)
+    assert len(recording.notes) == len(notes), recording.notes
+    for note, part in zip(recording.notes, notes, strict=True):
+        assert part in note
+
+
+def refused(message, path, **arguments):
+    """That reading is refused with one sentence that matches, and return the sentence."""
+    with pytest.raises(UserError, match=message) as caught:
+        reading.read(path, **arguments)
+    sentence = str(caught.value)
+    assert "\n" not in sentence and str(path.with_suffix("")) in sentence
+    return sentence
+
+
+# --- WFDB and .mat ---
+
+
+@pytest.fixture
+def two_leads(tmp_path):
+    """A record with breathing, lead II and lead I, whose header gives another unit to each; path without suffix."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of pandas, about how wfdb uses it
+        import wfdb
+
+        wfdb.wrsamp(
+            "r1",
+            fs=257.5,
+            units=["V", "mV", "uV"],
+            sig_name=["RESP", "II", "I"],
+            p_signal=np.column_stack([MV, OTHER / 1000, UV]),
+            fmt=["24", "16", "212"],
+            adc_gain=[1e6, 8000, 0.5],
+            baseline=[0, 0, 0],
+            write_dir=str(tmp_path),
+        )
+    return shutil.copy(tmp_path / "r1.hea", tmp_path / "r.1.hea").with_suffix("")
+
+
+@pytest.mark.parametrize("suffix", ["", ".hea", ".dat"])
+def test_wfdb_by_any_of_its_names(two_leads, suffix):
+    path = two_leads.with_name(two_leads.name + suffix)
+    check(reading.read(path), rate=257.5, atol=1.001, notes=["of 3 leads I was taken; the others are RESP, II"])
+    check(reading.read(path, lead="ii"), OTHER, 257.5, atol=0.07, notes=["of 3 leads II was taken"])
+    check(reading.read(path, lead="2"), OTHER, 257.5, atol=0.07, notes=["of 3 leads II was taken"])
+    refused("in V; pass --unit mV, or raw", path, lead="RESP")
+    refused("has no lead V1; pass --lead one of RESP, II, I, or", path, lead="V1")
+    refused("has no lead 4;", path, lead="4")
+
+
+def test_wfdb_overruled(two_leads):
+    notes = ["of 3", "says 257.5 Hz but --fs 200 was", "the file says V but --unit mV was taken"]
+    check(reading.read(two_leads, lead="resp", fs=200, unit="mV"), rate=200, notes=notes)
+    raw = reading.read(two_leads, lead="II", unit="raw")
+    check(raw, np.round(OTHER * 8), 257.5, notes=["of 3", "as they are, as 1000 per mV"])
+
+
+@pytest.mark.parametrize("end", ["1000/mV 16 0", "1000", "0.001/V", "1/uV 16 0"])
+def test_wfdb_units(tmp_path, end):
+    """No unit in the header means mV."""
+    factor = {"0.001/V": 1e9, "1000": 1}.get(end, 1)
+    (tmp_path / "a.hea").write_text(f"a 1 300 {len(UV)}\na.dat 16 {end}\n")
+    (tmp_path / "a.dat").write_bytes(UV.astype("<i2").tobytes())
+    if factor != 1:
+        refused("is not that of an ECG in V; pass --unit ", tmp_path / "a.hea")
+    else:
+        check(reading.read(tmp_path / "a.hea"))
+
+
+def test_wfdb_gaps_and_segments(tmp_path):
+    half = len(UV) // 2
+    for name, part in {"s1": UV[:half], "s2": UV[half:]}.items():
+        stored = part.astype("<i2")
+        stored[100:130] = -32768  # the format's word for a missing sample
+        (tmp_path / f"{name}.hea").write_text(f"{name} 1 300 {len(part)}\n{name}.dat 16 1000/mV 16 0 0 0 0 MLII\n")
+        (tmp_path / f"{name}.dat").write_bytes(stored.tobytes())
+    (tmp_path / "m.hea").write_text(f"m/2 1 300 {len(UV)}\ns1 {half}\ns2 {len(UV) - half}\n")
+    expected = UV.copy()
+    for start in (100, half + 100):
+        expected[start : start + 30] = np.interp(np.arange(1, 31), [0, 31], UV[[start - 1, start + 30]])
+    check(reading.read(tmp_path / "m"), expected, notes=["60 samples were missing and interpolated"])
+    (tmp_path / "s2.dat").unlink()
+    refused("names s2.dat, which is not beside it", tmp_path / "s2.hea")
+    with pytest.raises(UserError, match=r"s2.hea names s2.dat"):
+        reading.read(tmp_path / "m.hea")
+
+
+@pytest.mark.parametrize(
+    "header, message",
+    [
+        ("", "is not a WFDB record"),
+        ("a one 300 10\na.dat 16\n", "is not a WFDB record"),
+        ("a 1 300 900000\na.dat 16 1000/mV\n", "is not a WFDB record"),
+        ("a 1 300 2400\n../a.dat 16 1000/mV\n", "names ../a.dat, which is not beside it"),
+        ("a 1 300 2400\nb.dat 16 1000/mV\n", "names b.dat, which is not beside it"),
+        ("a 1 300 2400\na.dat 16 1/adu\n", r"its voltage \('adu' is none\); pass --unit mV, uV or raw"),
+        ("a/1 1 300 2400\na 2400\n", "is not a WFDB record"),
+        ("a 0 300\n", "is not a WFDB record"),
+    ],
+)
+def test_wfdb_damage(tmp_path, header, message):
+    (tmp_path / "a.hea").write_text(header)
+    (tmp_path / "a.dat").write_bytes(UV.astype("<i2").tobytes())
+    refused(message, tmp_path / "a.hea")
+
+
+def test_a_wfdb_signal_without_its_header(tmp_path):
+    (tmp_path / "a.dat").write_bytes(b"\0\1" * 3000)
+    refused("a.hea does not exist; a WFDB record needs its header", tmp_path / "a.dat")
+
+
+@pytest.mark.parametrize("name", ["A00001", "A00001.mat", "A00001.hea"])
+def test_a_record_of_the_challenge(folder, name):
+    stored = scipy.io.loadmat(folder / "A00001.mat")["val"][0]
+    check(reading.read(folder / name), stored)
+
+
+def test_a_mat_file_without_header(tmp_path):
+    path = tmp_path / "a.mat"
+    scipy.io.savemat(path, {"val": UV[None].astype(np.int16)})
+    check(reading.read(path, fs=300), notes=["no header, so its unit was taken to be 1000 per mV"])
+    refused("does not tell its sampling rate; pass --fs HZ", path)
+    refused("1,.* mV is not that of an ECG in mV; pass --unit uV, or raw", path, fs=300, unit="mV")
+    scipy.io.savemat(path, {"val": np.column_stack([MV, OTHER / 1000])})
+    check(reading.read(path, "2", 300, "mV"), OTHER, notes=["of 2 leads lead 2 was taken; the others are lead 1"])
+    scipy.io.savemat(path, {"x": MV})
+    refused("no variable 'val'", path, fs=300)
+    scipy.io.savemat(path, {"val": "text"})
+    refused("expected a row of numbers", path, fs=300)
+    path.write_bytes(b"text")
+    refused("is not a MATLAB file", path, fs=300)
+
+
+def test_the_real_set(real_set, tmp_path):
+    with zipfile.ZipFile(real_set) as archive:
+        for name in ("A00001", "A00205", "A08528"):
+            for suffix in (".mat", ".hea"):
+                content = archive.read(f"training2017/{name}{suffix}")
+                (tmp_path / f"{name}{suffix}").write_bytes(content)
+            stored = dataset.parse_signal((tmp_path / f"{name}.mat").read_bytes(), name)
+            check(reading.read(tmp_path / f"{name}.mat"), stored)
+
+
+# --- EDF ---
+
+
+def edf(tmp_path, signals, bdf=False, **arguments):
+    """A file of (label, unit, signal in that unit, rate), the extreme digits being of twice the peak."""
+    import edfio
+
+    kind, signal_kind = (edfio.Bdf, edfio.BdfSignal) if bdf else (edfio.Edf, edfio.EdfSignal)
+    parts = [
+        signal_kind(
+            x, fs, label=label, physical_dimension=unit, physical_range=(-2 * np.abs(x).max(), 2 * np.abs(x).max())
+        )
+        for label, unit, x, fs in signals
+    ]
+    path = tmp_path / ("a.bdf" if bdf else "a.edf")
+    kind(parts, **arguments).write(path)
+    return path
+
+
+@pytest.mark.parametrize("bdf", [False, True])
+@pytest.mark.parametrize("unit, factor", [("uV", 1), ("mV", 1e3), ("V", 1e6)])
+def test_edf_units(tmp_path, unit, factor, bdf):
+    path = edf(tmp_path, [("ECG Lead I", unit, UV / factor, 300)], bdf)
+    check(reading.read(path), atol=0.5)
+
+
+def test_edf_leads_and_annotations(tmp_path):
+    from edfio import EdfAnnotation
+
+    signals = [
+        ("SpO2", "%", np.linspace(90, 99, SECONDS), 1),
+        ("ECG II", "mV", OTHER / 1000, 300),
+        ("ECG I", "uV", UV[::2], 150),
+    ]
+    path = edf(tmp_path, signals, annotations=[EdfAnnotation(1, None, "symptom")])
+    check(reading.read(path), UV[::2], 150, 0.5, ["of 3 leads ECG I was taken; the others are SpO2, ECG II"])
+    check(reading.read(path, lead="lead ii"), OTHER, atol=0.5, notes=["ECG II was taken"])
+    refused("tell its voltage .'%' is none.; pass --unit", path, lead="1", fs=300)
+
+
+def test_edf_with_a_micro_sign_and_no_unit(tmp_path):
+    path = edf(tmp_path, [("ECG", "uV", UV, 300)])
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"uV ", b"\xb5V ", 1))
+    check(reading.read(path), atol=0.5)
+    path.write_bytes(content.replace(b"uV ", b"   ", 1))
+    refused("does not tell its unit; pass --unit mV, uV or raw", path)
+    check(reading.read(path, unit="uV"), atol=0.5)
+    digital = UV * 65535 / (4 * np.abs(UV).max())
+    check(reading.read(path, unit="raw"), digital, atol=1.5, notes=["as they are, as 1000 per mV"])
+
+
+def test_edf_damage(tmp_path):
+    from edfio import EdfAnnotation
+
+    path = edf(tmp_path, [("ECG", "uV", UV, 300)], data_record_duration=1, annotations=[EdfAnnotation(1, None, "x")])
+    content = path.read_bytes()
+    path.write_bytes(content[:-3000])
+    cut = reading.read(path)
+    assert len(cut.signal) < len(UV) and all("the file is damaged: " in note for note in cut.notes) and cut.notes
+    path.write_bytes(content.replace(b"+3\x14\x14", b"+4\x14\x14", 1))
+    refused("with interruptions", path)
+    path.write_bytes(content[:300])
+    refused("is a damaged EDF file", path)
+
+
+# --- Apple Watch ---
+
+APPLE = """Name,Jane Doe
+Date of Birth,"Jan 8, 1972"
+Recorded Date,2026-03-14 09:15:00 -0400
+Classification,Sinus Rhythm
+Symptoms,
+Software Version,2.0
+Device,"Watch6,1"
+Sample Rate,512 hertz
+
+
+Lead,Lead I
+Unit,µV
+
+"""
+GERMAN = """Name,Erika Muster
+Geburtsdatum,08.01.1972
+Aufzeichnungsdatum,2026-03-14 09:15:00 +0100
+Klassifizierung,Sinusrhythmus
+Softwareversion,2.0
+Gerät,"Watch6,1"
+Messrate,{rate}
+
+Ableitung,Ableitung I
+Einheit,µV
+
+"""
+
+
+def commas(signal=UV, quote=""):
+    """As iOS writes them: without needless decimals, so that some lines have no comma."""
+    return "".join(f"{quote}{value:.3f}".rstrip("0").rstrip(".").replace(".", ",") + f"{quote}\n" for value in signal)
+
+
+FRACTIONS = UV + np.linspace(0, 0.9, len(UV)).round(3)  # decimals of any length
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r\r\n"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp1252"])
+def test_apple_encodings(tmp_path, encoding, end):
+    text = (APPLE + column(FRACTIONS)).replace("\n", end)
+    check(reading.read(write(tmp_path, text, encoding=encoding)), FRACTIONS, 512)
+
+
+@pytest.mark.parametrize(
+    "value, rate",
+    [
+        ("512 hertz", 512),
+        ("512.844 hertz", 512.844),
+        ("510,227 Hertz", 510.227),
+        ('"510,227 Hertz"', 510.227),
+        ("511,562\u00a0Hertz", 511.562),
+        ("512Hz", 512),
+        ("512 hercios", 512),
+        ("512ヘルツ", 512),
+        ("512 Гц", 512),
+        ("512 герц", 512),
+        ("512赫兹", 512),
+    ],
+)
+def test_apple_rates_and_decimal_commas(tmp_path, value, rate):
+    path = write(tmp_path, GERMAN.format(rate=value) + commas(FRACTIONS))
+    check(reading.read(path), FRACTIONS, rate, notes=["decimal commas"])
+
+
+def test_apple_quoted_decimal_commas(tmp_path):
+    path = write(tmp_path, GERMAN.format(rate="512 Hertz") + commas(FRACTIONS, '"'))
+    check(reading.read(path), FRACTIONS, 512)
+
+
+@pytest.mark.parametrize("name", ["µV", "\u03bcV", "uV", "UV", "microvolts", "мкВ"])
+def test_spellings_of_microvolts(tmp_path, name):
+    check(reading.read(write(tmp_path, APPLE.replace("µV", name) + column())), rate=512)
+
+
+@pytest.mark.parametrize("unit, factor", [("mV", 1e3), ("V", 1e6), ("millivolt", 1e3)])
+def test_apple_layout_in_larger_units(tmp_path, unit, factor):
+    check(reading.read(write(tmp_path, APPLE.replace("µV", unit) + column(UV / factor, 9))), rate=512)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_apple_resaved_by_a_spreadsheet(tmp_path, separator):
+    """Every line filled up with separators to the same number, the numbers in the local form."""
+    header = [line.replace(",", separator, 1) for line in GERMAN.format(rate="512 Hertz").splitlines()]
+    decimals = column() if separator == "," else commas()
+    text = "\r\n".join(line + 2 * separator for line in header + decimals.splitlines())
+    check(reading.read(write(tmp_path, text, encoding="cp1252")), rate=512)
+
+
+def test_apple_lead_and_overrule(tmp_path):
+    path = write(tmp_path, APPLE + column())
+    check(reading.read(path, lead="I"), rate=512)
+    check(reading.read(path, lead="1", unit="uV", fs=512), rate=512)
+    check(reading.read(path, fs=500), rate=500, notes=["the file says 512 Hz but --fs 500 was taken"])
+    refused("has no lead II; pass --lead one of Lead I", path, lead="II")
+    sentence = refused("not that of an ECG in mV; pass --unit uV, or raw", path, unit="mV")
+    assert f"amplitude of {np.subtract(*np.percentile(UV, [99, 1])):,.0f} mV" in sentence
+
+
+# --- other CSV and text ---
+
+T = np.arange(len(UV)) / FS
+
+
+def table(*columns, separator=",", header="", decimals=6, decimal="."):
+    rows = zip(*columns, strict=True)
+    lines = (
+        separator.join(f"{value:.{decimals}f}".replace(".", decimal) if value == value else "" for value in row)
+        for row in rows
+    )
+    return header + "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize(
+    "separator, decimal, suffix",
+    [
+        (",", ".", ".csv"),
+        (";", ".", ".CSV"),
+        (";", ",", ".csv"),
+        ("\t", ",", ".tsv"),
+        ("\t", ".", ".asc"),
+        (" ", ".", ".txt"),
+        ("  ", ".", ""),
+    ],
+)
+def test_two_leads_and_a_time_column(tmp_path, separator, decimal, suffix):
+    header = separator.join(["time(s)", "II(mV)", "I(mV)"]) + "\n"
+    text = table(T, OTHER / 1000, MV, separator=separator, decimal=decimal, header=header)
+    path = write(tmp_path, text, f"a{suffix}")
+    taken = "the sampling rate of 300 Hz was taken from the column time(s)"
+    check(reading.read(path), notes=["of 2 leads I was taken; the others are II", taken])
+    check(reading.read(path, lead="1", fs=300), OTHER, notes=["of 2 leads II was taken", taken])
+
+
+@pytest.mark.parametrize(
+    "name, scale, decimals, rate",
+    [("t [ms]", 1000, 0, 300), ("time_ms", 1000, 3, 300), ("s", 1, 4, 300), ("Zeit (s)", 1, 9, 510.227)],
+)
+def test_units_of_a_time_column(tmp_path, name, scale, decimals, rate):
+    """Times rounded to 1 ms still give 300 Hz."""
+    times = [f"{i / rate * scale:.{decimals}f}" for i in range(len(UV))]
+    text = f"{name};ECG_mV\n" + "".join(f"{t};{x:.6f}\n" for t, x in zip(times, MV, strict=True))
+    check(reading.read(write(tmp_path, text)), rate=rate, notes=["taken from the column"])
+
+
+@pytest.mark.parametrize("header", ["", "sample,ECG\n"])
+@pytest.mark.parametrize("start", [0, 1])
+def test_an_index_column_is_left_out(tmp_path, header, start):
+    index = np.arange(start, start + len(UV))
+    path = write(tmp_path, table(index, UV, decimals=0, header=header))
+    check(reading.read(path, fs=300, unit="uV"))
+    path = write(tmp_path, table(index, UV + 2000, decimals=0, header=header))  # no sign anywhere
+    check(reading.read(path, fs=300, unit="uV"), UV + 2000)
+
+
+def test_uneven_times_give_no_rate(tmp_path):
+    times = T**1.5
+    path = write(tmp_path, table(times, MV, header="time (s),I (mV)\n"))
+    refused("does not tell its sampling rate; pass --fs HZ", path)
+    check(reading.read(path, fs=300), notes=["the times in the column time (s) are uneven"])
+
+
+@pytest.mark.parametrize("decimal", [".", ","])
+def test_one_bare_column(tmp_path, decimal):
+    path = write(tmp_path, column(MV).replace(".", decimal), "a.txt")
+    notes = ["decimal commas"] if decimal == "," else []
+    check(reading.read(path, fs=300, unit="mV"), notes=notes)
+    refused("does not tell its sampling rate or unit; pass --fs HZ and --unit mV, uV or raw", path)
+    refused("does not tell its unit; pass --unit mV", path, fs=300)
+    refused("does not tell its sampling rate; pass --fs HZ$", path, unit="mV")
+    refused(r"amplitude of 1\.\d uV is not that of an ECG in uV; pass --unit mV, or raw", path, fs=300, unit="uV")
+    check(reading.read(path, fs=300, unit="raw"), MV, notes=[*notes, "as 1000 per mV"])
+
+
+def test_two_columns_of_integers_are_no_decimals(tmp_path):
+    path = write(tmp_path, table(UV, OTHER, decimals=0))
+    check(reading.read(path, "2", 300, "uV"), np.round(OTHER), atol=0.5, notes=["of 2 leads lead 2 was taken"])
+
+
+def test_decimal_commas_without_a_sign(tmp_path):
+    path = write(tmp_path, column(MV + 2).replace(".", ","))
+    check(reading.read(path, fs=300, unit="mV"), UV + 2000, notes=["decimal commas"])
+
+
+def test_an_index_and_a_gap_are_no_decimals(tmp_path):
+    text = table(np.arange(len(UV)), UV + 2000, decimals=0).replace(f"\n7,{UV[7] + 2000:.0f}\n", "\n7,\n")
+    expected = UV + 2000
+    expected[7] = (expected[6] + expected[8]) / 2
+    check(reading.read(write(tmp_path, text), fs=300, unit="uV"), expected, notes=["1 sample was missing"])
+
+
+def test_a_lead_s_very_name_comes_first(tmp_path):
+    path = write(tmp_path, table(OTHER, UV, header="ECG I,I\n"))
+    check(reading.read(path, "I", 300, "uV"), notes=["of 2 leads I was taken"])
+
+
+def test_comments_and_a_named_column(tmp_path):
+    text = (
+        "# Holter 3\n# sampling rate: 300 Hz\n# filter: 0.5 to 40 Hz\nLead I (mV)\n"
+        + column(MV[:999], 6)
+        + "# note\n"
+        + column(MV[999:])
+    )
+    path = write(tmp_path, text, "a.txt")
+    check(reading.read(path))
+    check(reading.read(path, lead="lead i"))
+    refused("pass --lead one of Lead I, or", path, lead="V1")
+    refused("does not tell its sampling rate;", write(tmp_path, text.replace("0.5 to 40", "notch 50")))
+    two_units = text.replace("Holter 3", "range (5 V)").replace("Lead I (mV)", "unit: mV\n# unit: uV")
+    refused("does not tell its unit;", write(tmp_path, two_units))
+
+
+@pytest.mark.parametrize(
+    "names, index", [("acc_x,V1,V2", 1), ("V1,II,I", 2), ("V1,MLII,V2", 1), ("Resp,PPG,ECG", 2), ("V1,,V2", 0)]
+)
+def test_the_lead_that_is_taken(tmp_path, names, index):
+    leads = [UV, OTHER, -UV]
+    path = write(tmp_path, table(*leads, header=names + "\n"))
+    check(reading.read(path, fs=300, unit="uV"), leads[index], notes=["of 3 leads "])
+
+
+def test_each_lead_has_its_unit(tmp_path):
+    path = write(tmp_path, table(T * 1000, UV, OTHER / 1000, UV / 1e6, header="ms,V (uV),II_mV,V1 [V]\n", decimals=9))
+    check(reading.read(path, lead="V"), notes=["of 3 leads V was taken; the others are II, V1", "300 Hz"])
+    check(reading.read(path), OTHER, notes=["II was", "300 Hz"])
+    check(reading.read(path, lead="v1"), notes=["V1 was", "300 Hz"])
+
+
+def test_no_lead_that_may_be_an_ecg(tmp_path):
+    path = write(tmp_path, table(UV, OTHER, header="PPG,Resp\n"))
+    refused("holds PPG, Resp, none of which may be an ECG", path, fs=300, unit="uV")
+
+
+# --- what is cleaned and what is refused ---
+
+
+def lines(signal, gap="NaN", rate="300 Hz"):
+    numbers = "".join(f"{value:.3f}\n" if np.isfinite(value) else f"{gap}\n" for value in signal)
+    return f"Rate,{rate}\nUnit,uV\n{numbers}"
+
+
+@pytest.mark.parametrize("gap", ["", "NaN", "NA", "null", "--", "inf", '""'])
+@pytest.mark.parametrize("index", [False, True])
+def test_gaps(tmp_path, gap, index):
+    missing = np.zeros(len(UV), bool)
+    missing[[1000, *range(1500, 1600)]] = True
+    at = np.arange(len(UV))
+    expected = np.interp(at, at[~missing], UV[~missing])
+    fields = [gap if lost else f"{value:.3f}" for lost, value in zip(missing, UV, strict=True)]
+    rows = [f"{i};{field}" for i, field in enumerate(fields)] if index else fields
+    path = write(tmp_path, "Rate,300 Hz\nUnit,uV\n" + "\n".join(rows) + "\n")
+    check(reading.read(path), expected, notes=["101 samples were missing and interpolated"])
+
+
+def test_gaps_at_the_ends_are_cut_off(tmp_path):
+    lost = UV.copy()
+    lost[-4:] = lost[0] = np.nan
+    lost[7] = np.inf
+    expected = UV[1:-4].copy()
+    expected[6] = (UV[6] + UV[8]) / 2
+    path = tmp_path / "a.mat"
+    scipy.io.savemat(path, {"val": lost[None]})
+    notes = ["at the ends 5 samples were missing and were cut off", "1 sample was missing and interpolated"]
+    check(reading.read(path, fs=300, unit="uV"), expected, notes=notes)
+
+
+@pytest.mark.parametrize("step, message", [(9, r"lacks 11% of its samples, up to 0.0 s"), (0, r"up to 1\.0 s")])
+def test_too_many_gaps(tmp_path, step, message):
+    lost = np.tile(UV, 2)
+    lost[slice(1, None, step) if step else slice(600, 901)] = np.nan
+    refused(message, write(tmp_path, lines(lost)))
+    if not step:
+        lost[600] = UV[600]  # 300 samples, 1 s
+        assert reading.read(write(tmp_path, lines(lost))).notes == ["300 samples were missing and interpolated"]
+
+
+@pytest.mark.parametrize("before, after", [(0, 450), (0, 300), (300, 0), (600, 900), (299, 299), (0, 0)])
+def test_constant_ends(tmp_path, before, after):
+    ends = [np.full(before, 7.5), np.full(after, -3.25)]
+    notes = [f"the last {after / 300:.1f} s were constant and were cut off"] if after >= 300 else []
+    notes += [f"the first {before / 300:.1f} s were constant and were cut off"] if before >= 300 else []
+    signal = np.concatenate([ends[0], UV, ends[1]])
+    check(reading.read(write(tmp_path, lines(signal))), UV if notes else signal, notes=notes)
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("", "is empty; export"),
+        ("\ufeff\r\n", "holds no lines of plain numbers"),
+        ("Name,Jane\n", "holds no lines of plain numbers"),
+        (lines(UV[:0]) + "NaN\nNaN\n", "holds no signal"),
+        (lines(np.full(3000, 4.5)), "is constant throughout"),
+        (lines(UV[:1499]), r"lasts 5\.0 s; at least 5 s are needed"),
+        (lines(np.append(UV[:1200], np.zeros(900))), r"lasts 4\.0 s \(the last 3\.0 s were constant.*\); at least 5 s"),
+        (lines(np.repeat([1.0, 2.0], 900)), r"lasts 0\.0 s"),
+        (lines(UV, rate="40 Hz"), "has a sampling rate of 40 Hz; pass --fs between 50 and 5000"),
+        (lines(UV, rate="5001 Hz"), "has a sampling rate of 5001 Hz"),
+        (lines(UV / 100), r"its amplitude of \d+ uV is not that of an ECG in uV; pass --unit mV, or raw"),
+        (lines(UV * 100), r"its amplitude of [\d,]{6,7} uV is not that of an ECG in uV; pass --unit raw"),
+        (lines(UV) + "lead off\n" + lines(UV), r"has 'lead off' among its numbers \(line 3003\b"),
+        (lines(UV) + "1;2\n", "among its numbers"),
+        (b"%PDF-1.7\n\0\1\2", "is neither WFDB, .mat, EDF nor text"),
+        (b"PK\3\4" + bytes(50), "is neither WFDB, .mat, EDF nor text"),
+    ],
+)
+def test_refusals(tmp_path, text, message):
+    refused(message, write(tmp_path, text))
+
+
+@pytest.mark.parametrize("fs", [float("nan"), float("inf"), -300, 0, 49])
+def test_impossible_rates(tmp_path, fs):
+    refused("has a sampling rate of .* Hz; pass --fs between 50 and 5000", write(tmp_path, lines(UV)), fs=fs)
+
+
+def test_raw_amplitudes_are_not_checked(tmp_path):
+    check(reading.read(write(tmp_path, lines(UV * 100)), unit="raw"), UV * 100, notes=["as 1000 per mV"])
+
+
+def test_paths(tmp_path):
+    refused("is a folder", tmp_path)
+    refused("does not exist", tmp_path / "none.csv")
+    refused("none.mat does not exist", tmp_path / "none.mat", fs=300)
+
+
+def test_the_script_says_what_it_read(tmp_path, script, refusal):
+    path = write(tmp_path, APPLE + column())
+    done = script(tmp_path, "reading.py", path)
+    assert done.returncode == 0 and done.stdout == f"{path}: {len(UV) / 512:.1f} s at 512 Hz\n"
+    assert "is empty" in refusal(script(tmp_path, "reading.py", write(tmp_path, "", "b.csv")))
