@@ -1,12 +1,13 @@
 # make demo         the whole chain on synthetic recordings: the machinery, not a result
 # make reproduce    the report's run on the real recordings
+# make improved     our own recipe on the real recordings
 # make test         the tests; TRAINING2017=path/of/training2017.zip adds those on the real recordings
 # make lint         ruff; make bench: the speed of the report's run against ours
 
 PYTHON ?= python3
 PY := $(CURDIR)/.venv/bin/python
 
-.PHONY: demo reproduce test lint bench
+.PHONY: demo reproduce improved test lint bench
 .DELETE_ON_ERROR:
 
 .venv/installed: requirements.txt requirements-dev.txt
@@ -44,6 +45,11 @@ reproduce: .venv/installed
 	$(PY) main.py
 	$(PY) evaluation.py
 	$(PY) gc_implementation.py
+
+improved: .venv/installed
+	$(PY) main.py --recipe improved
+	$(PY) evaluation.py --run improved
+	$(PY) gc_implementation.py --run improved
 
 test: .venv/installed
 	$(PY) -m pytest

@@ -12,14 +12,15 @@ from shell import run
 def augment(signal, recipe, rng):
     """A random piece of `signal` (samples,), as long as the network's input or shorter, changed as `recipe` says.
 
-    Stretching and warping read the signal at another pace by linear interpolation, so that the piece covers more or
-    less of it. rng: a NumPy generator, which alone decides. Returns float64.
+    Stretching and warping read the signal at another pace by linear interpolation, which dampens frequencies near
+    the upper end, so that the piece covers more or less of it. rng: a NumPy generator, which alone decides.
     """
     pace = np.exp(rng.uniform(-1, 1) * np.log1p(recipe.stretch))
     positions = np.arange(min(recipe.samples, int(len(signal) / pace)), dtype=np.float64) * pace
     if recipe.warp:
         positions = _wander(positions, recipe, rng)
-    positions += rng.uniform(0, max(len(signal) - 1 - positions[-1], 0))
+    begin = rng.uniform(0, max(len(signal) - 1 - positions[-1], 0))
+    positions += begin if recipe.stretch or recipe.warp else int(begin)  # interpolation would dampen high frequencies
     piece = np.interp(positions, np.arange(len(signal)), signal)
     piece *= np.exp(rng.uniform(-1, 1) * np.log1p(recipe.gain))
     if recipe.noise and rng.random() < 0.5:  # else no image would show how quiet a clean recording is

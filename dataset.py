@@ -7,6 +7,7 @@ import io
 import re
 import zipfile
 import zlib
+from hashlib import sha256
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -279,10 +280,23 @@ def folds(table, path=None, seed=42):
     if len(missing):
         raise UserError(f"{path} does not name {missing.iloc[0]} ({len(missing)} such records)")
     columns = rows.loc[table.record].set_index(table.index).replace("valid", "validation")
+    if columns.empty:
+        raise UserError(f"{path} has no column of a fold beside record")
     for name, column in columns.items():
-        if set(column) != {"train", "validation", "test"}:
-            raise UserError(f"{path}: {name} has {', '.join(sorted(set(column)))}; expected train, valid and test")
+        if not re.fullmatch(r"\w+", name) or set(column) != {"train", "validation", "test"}:
+            found = ", ".join(sorted(set(column))[:4])
+            raise UserError(f"{path}: column {name!r} has {found}; expected a fold's train, valid and test")
     return columns
+
+
+def digest(table):
+    """A hash (hexadecimal) of all that `table` holds, by which a result can tell the recordings it belongs to."""
+    key = sha256()
+    for row in table.itertuples(index=False):
+        values = row._asdict()
+        key.update(f"{[value for name, value in values.items() if name != 'signal']} ".encode())
+        key.update(np.ascontiguousarray(values["signal"]))
+    return key.hexdigest()
 
 
 def write_split(table, path=SPLIT_FILE):

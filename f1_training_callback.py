@@ -15,10 +15,7 @@ class PhysioNetF1Callback(PhysioNetF1SweepCallback):
 
     def __init__(self, inputs, labels, save, chunk_size=256, run=None, owners=None):
         super().__init__(inputs, labels, chunk_size, run, owners)
-        self.save = save
-
-    def on_train_begin(self, logs=None):
-        self.best = -math.inf
+        self.save, self.best = save, -math.inf
 
     def on_epoch_end(self, epoch, logs=None):
         logs = {} if logs is None else logs

@@ -26,6 +26,7 @@ def main():
 
     import pandas as pd
 
+    import model
     import plotting
 
     name, [(network, recipe)], table, _ = runs.open_run(arguments)
@@ -33,13 +34,13 @@ def main():
     rows = []
     for title, recording in choose(table, arguments.record).items():
         images = preprocessing.Images([recording.signal], [recording.sampling_rate], recipe)
-        explained = [explain(network, image) for image in images[:]]
-        voted = np.mean([probabilities for _, probabilities in explained], axis=0)
+        probabilities = network.predict(images[:], verbose=0)
+        voted = probabilities.mean(0)
         predicted = int(voted.argmax())
         # Of several images, the one that speaks most for the class that the vote gave.
-        best = int(np.argmax([probabilities[predicted] for _, probabilities in explained]))
-        image, begin = images[:][best], images.pieces[best][1] / recipe.sampling_rate
-        heat, _ = explain(network, image, predicted)
+        best = int(probabilities[:, predicted].argmax())
+        image, begin = images[best : best + 1][0], images.pieces[best][1] / recipe.sampling_rate
+        heat = explain(network, image, predicted, model.COLUMN if recipe.backbone == "compact" else None)
         seconds = len(recording.signal) / recording.sampling_rate
         padding = share_on_padding(heat, seconds - begin, recipe)
         if not heat.any():
@@ -50,7 +51,7 @@ def main():
             heat,
             frequencies,
             times + begin,
-            seconds,
+            seconds if recipe.padding != "wrap" else np.inf,
             f"{recording.record}: true class {recording.label}, predicted {CLASSES[predicted]} ({voted.max():.0%}), "
             f"{padding:.0%} of the heat on padding",
             f"figures/{name}/gradcam_{title}.png",
@@ -85,10 +86,11 @@ def choose(table, records):
     return {record: rows.loc[record] for record in records}
 
 
-def explain(network, image, number=None):
-    """(heat, probabilities) of one `image` (frequencies, frames) for class `number`, or the one `network` predicts.
+def explain(network, image, number, column=None):
+    """The heat of one `image` (frequencies, frames) for class `number`: float32 of its shape, 0 to 1, or all 0.
 
-    heat: float32 of the image's shape, 0 to 1, or all 0 where nothing speaks for the class; probabilities: (4,).
+    column: frames between the columns of the last maps, the first at the first frame; None: the maps cover the image
+    evenly, as those of a resized picture do.
 
     Grad-CAM (Selvaraju et al. 2017, "Grad-CAM: visual explanations from deep networks via gradient-based
     localization", equations 1 and 2) on the last maps before they are pooled, for the report's base conv_7b_ac. The
@@ -100,17 +102,22 @@ def explain(network, image, number=None):
         raise UserError("Grad-CAM needs the TensorFlow backend: unset KERAS_BACKEND")
     import tensorflow as tf
 
-    outputs = [network.get_layer(name).output for name in ("maps", "logits", "probabilities")]
+    outputs = [network.get_layer(name).output for name in ("maps", "logits")]
     with tf.GradientTape() as tape:
         inputs = tf.convert_to_tensor(image[np.newaxis])
         tape.watch(inputs)  # a network without trainable weights is not watched otherwise
-        maps, logits, probabilities = keras.Model(network.input, outputs)(inputs)
-        chosen = logits[0, int(np.argmax(logits[0])) if number is None else number]
+        maps, logits = keras.Model(network.input, outputs)(inputs)
+        chosen = logits[0, number]
     weights = tf.reduce_mean(tape.gradient(chosen, maps), axis=(1, 2), keepdims=True)
     heat = np.maximum((weights * maps).numpy().sum(-1)[0], 0)
-    heat = cv2.resize(heat, image.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    if column:
+        frames = np.arange(image.shape[1])
+        heat = np.array([np.interp(frames, column * np.arange(len(row)), row) for row in heat])
+        heat = cv2.resize(heat.astype(np.float32), image.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    else:
+        heat = cv2.resize(heat, image.shape[::-1], interpolation=cv2.INTER_LINEAR)
     heat[image == preprocessing.PADDED] = 0  # which the last, coarse maps overlap but the network does not see
-    return heat / heat.max() if heat.max() > 0 else heat, probabilities[0].numpy()
+    return heat / heat.max() if heat.max() > 0 else heat
 
 
 def share_on_padding(heat, duration, recipe):

@@ -10,8 +10,8 @@ The same command continues a training that was interrupted.
 
 Writes figures/class_distribution.png, sequence_length_distribution.png and example_recordings.png, data/split.csv,
 models/RUN.keras (best by validation F1), models/RUN.csv (one row per epoch), models/RUN.json (settings) and
-figures/RUN/training_f1.png. With --folds, the same for RUN-fold0, RUN-fold1 …, and figures/RUN/folds.json and
-predictions.csv.
+figures/RUN/training_f1.png. With --folds there is no data/split.csv, the rest is written for each of RUN-fold0,
+RUN-fold1 …, and their scores are in figures/RUN/folds.json and fold_predictions.csv.
 """
 
 import json
@@ -50,6 +50,10 @@ def main():
     name = arguments.run or recipe.name
     if recipe.weights not in ("imagenet", "random") and not Path(recipe.weights).is_file():
         raise UserError(f"{recipe.weights} does not exist; pass --weights imagenet, random or a weights file")
+    if recipe.weights == "random" and recipe.backbone != "compact":
+        say(f"note: {recipe.backbone} starts with random weights")
+    if arguments.folds and not Path(arguments.folds).is_file():
+        raise UserError(f"--folds {arguments.folds} does not exist; name a CSV file of record,fold0,fold1,…")
     make_folders("data", "models", "figures", f"figures/{name}")
 
     table = dataset.read_recordings(arguments.data, recipe.labels)
@@ -89,32 +93,38 @@ def explore(table, recipe):
 def cross_validate(table, recipe, name, arguments):
     """Train and score `recipe` on each fold; print every fold, their mean and deviation, and the pooled score.
 
-    A fold that an earlier call has finished, with this recipe and these recordings, is not trained again.
+    A fold whose model an earlier call has finished, by this recipe and on these recordings, is not trained again.
     """
     import numpy as np
     import pandas as pd
 
     import evaluation
     import model
+    import scoring
 
     folds = dataset.folds(table, arguments.folds or None, recipe.seed)
-    scored = []
+    labels = table.label.map(CLASSES.index)
+    seconds = table.signal.map(len) / table.sampling_rate
+    scored, guessed = [], []
     for fold, part in folds.items():
         run = f"{name}-{fold}"
         make_folders(f"figures/{run}")
-        path, done = Path(f"models/{run}.keras"), Path(f"figures/{run}/predictions.csv")
-        test = table[part == "test"].reset_index(drop=True)
-        seen = frozenset(table.record[part != "test"])
-        if not (done.exists() and path.exists() and runs.read_card(path) == (recipe, seen)):
-            done.unlink(missing_ok=True)
+        path, checkpoint = Path(f"models/{run}.keras"), Path(f"models/{run}.checkpoint.npz")
+        known = part != "test"
+        test = table[~known].reset_index(drop=True)
+        card = runs.read_card(path) if path.exists() and not checkpoint.exists() else None
+        if not card or (card.recipe, card.identity) != (recipe, identity(table.assign(split=part))):
             say(f"{fold}: {', '.join(f'{n:,} {kind}' for kind, n in part.value_counts().items())}")
             model.keras.backend.clear_session()
             train(table.assign(split=part), recipe, run, arguments)
-            evaluation.write_predictions(test, evaluation.predict([(model.load(path), recipe)], test), done)
-        scored.append(pd.read_csv(done, dtype={"record": str, "label": str}, keep_default_na=False).assign(fold=fold))
+        probabilities = evaluation.predict([(model.load(path), recipe)], test)
+        columns = pd.DataFrame(probabilities, columns=evaluation.COLUMNS)
+        scored.append(test[["record", "label"]].join(columns).assign(fold=fold))
+        guessed.append(scoring.duration_baseline(seconds[known], labels[known], seconds[~known]))
 
     results = {}
-    for fold, rows in [*zip(folds, scored, strict=True), ("pooled", pd.concat(scored))]:
+    pooled = pd.concat(scored)
+    for fold, rows in [*zip(folds, scored, strict=True), ("pooled", pooled)]:
         true = rows.label.map(CLASSES.index).to_numpy()
         results[fold] = evaluation.measure(true, rows[evaluation.COLUMNS].to_numpy())
     shown = {"4-class": "avg_F1_score", "challenge": "challenge_F1"}
@@ -123,13 +133,25 @@ def cross_validate(table, recipe, name, arguments):
         fold: [*result["F1"].values(), *(result[key] for key in shown.values())] for fold, result in results.items()
     }
     values = np.array([lines[fold] for fold in folds])
-    for title, line in (lines | {"mean": values.mean(0), "sd": values.std(0, ddof=1)}).items():
+    if len(values) > 1:
+        lines |= {"mean": values.mean(0), "sd": values.std(0, ddof=1)}
+    for title, line in lines.items():
         print(f"{title:<8}" + "".join(f"{value:>11.4f}" for value in line))
     with writing(f"figures/{name}/folds.json") as temporary:
         temporary.write_text(json.dumps({"recipe": asdict(recipe), "folds": results}, indent=2) + "\n")
-    with writing(f"figures/{name}/predictions.csv") as temporary:
-        pd.concat(scored).to_csv(temporary, index=False)
-    print(f"wrote figures/{name}/folds.json and predictions.csv")
+    with writing(f"figures/{name}/fold_predictions.csv") as temporary:
+        pooled.to_csv(temporary, index=False, float_format="%.6f")
+    chance = scoring.confusion_matrix(pooled.label.map(CLASSES.index), np.concatenate(guessed))
+    print(
+        f"from the duration alone, pooled: 4-class {scoring.average_f1(chance):.4f}, "
+        f"challenge {scoring.challenge_f1(chance):.4f}"
+    )
+    print(f"wrote figures/{name}/folds.json and fold_predictions.csv")
+
+
+def identity(table):
+    """A text that tells the parts of `table` a model learns from, in order, from others."""
+    return dataset.digest(table.loc[table.split != "test", ["record", "label", "split", "sampling_rate", "signal"]])
 
 
 def train(table, recipe, name, arguments):
@@ -139,6 +161,7 @@ def train(table, recipe, name, arguments):
     """
     import model
     import plotting
+    import scoring
     import training
     from augmentation import AugmentedImages
     from f1_training_callback import PhysioNetF1Callback
@@ -148,7 +171,7 @@ def train(table, recipe, name, arguments):
     labels = {part: rows.label.map(CLASSES.index).to_numpy() for part, rows in parts.items()}
     images = {part: preprocessing.Images(rows.signal, rows.sampling_rate, recipe) for part, rows in parts.items()}
     network = model.build(recipe, images["train"][: model.BATCH])
-    seen = [*parts["train"].record, *parts["validation"].record]
+    seen, mine = [*parts["train"].record, *parts["validation"].record], identity(table)
     inputs, targets = images, labels["train"][images["train"].owners]
     if recipe.augments:
         rows = parts["train"]
@@ -164,26 +187,30 @@ def train(table, recipe, name, arguments):
     scorer = PhysioNetF1Callback(
         inputs["validation"],
         labels["validation"],
-        save=lambda: model.save(network.complete, recipe, seen, path),
+        save=lambda: model.save(network.complete, recipe, seen, path, mine),
         chunk_size=2 * model.BATCH if recipe.streams else 256,
         run=tracker,
         owners=images["validation"].owners,
     )
     runs.write_settings(name, arguments.data, asdict(recipe))
-    history = training.train(trained, inputs["train"], targets, recipe, scorer, f"models/{name}.csv", checkpoint)
+    history = training.train(trained, inputs["train"], targets, recipe, scorer, f"models/{name}.csv", checkpoint, mine)
     if recipe.calibrate:
         best = model.load(path)
-        temperature = model.calibrate(best, model.predict(best, images["validation"]), labels["validation"])
-        model.save(best, recipe, seen, path)
+        temperature = model.calibrate(best, images["validation"], labels["validation"])
+        model.save(best, recipe, seen, path, mine)
         say(f"calibrated on the validation part: logits divided by {temperature:.2f}")
-    checkpoint.unlink()
+    checkpoint.unlink(missing_ok=True)
     if tracker:
         tracker.finish()
     plotting.training_f1(history, f"figures/{name}/training_f1.png")
     best = history.loc[history.avg_F1_score.idxmax()]
+    seconds = {part: rows.signal.map(len) / rows.sampling_rate for part, rows in parts.items()}
+    guessed = scoring.duration_baseline(seconds["train"], labels["train"], seconds["validation"])
+    chance = scoring.confusion_matrix(labels["validation"], guessed)
     print(
         f"best validation F1 in epoch {best.epoch:.0f}: 4-class {best.avg_F1_score:.4f}, "
-        f"challenge (N, A, O) {best.challenge_F1:.4f}"
+        f"challenge (N, A, O) {best.challenge_F1:.4f}; from the duration alone: {scoring.average_f1(chance):.4f}, "
+        f"{scoring.challenge_f1(chance):.4f}"
     )
 
 

@@ -26,12 +26,13 @@ with quiet():  # TensorFlow's start-up chatter, some of which no setting silence
 
 FEATURES = Path("data/features")
 PART = 256  # recordings per feature file, which a killed extraction loses at most
+COLUMN = 2**5  # frames between the columns of the compact base's last maps, the first of which is at the first frame
 BATCH = 16  # images per forward pass; 32 is no faster on a CPU and takes 0.3 GB more
 
 Network = namedtuple("Network", "complete base head")
 Network.__doc__ = """Three Keras models that share their layers.
 
-complete: spectrogram (frequencies, frames) → probabilities (4,); base: spectrogram → features (1536,);
+complete: image (frequencies, frames) → probabilities (4,); base: image → features, 1536 for the report's;
 head: features → probabilities.
 """
 
@@ -102,10 +103,11 @@ def _imagenet_base(recipe, pixels, mask):
 
 
 def _compact_base(recipe, pixels, mask):
-    """A residual network of 0.9 million weights on `pixels` (frequencies, frames) → features (384,), a Keras model.
+    """A residual network of a million weights on `pixels` (frequencies, frames) → features (384,), a Keras model.
 
     Each block halves the time and some halve the frequency. Padding enters every convolution as zeros, as what lies
-    outside the image does, and strides start at the first frame, so the features do not depend on its amount. mask:
+    outside the image does, and strides start at the first frame, so its amount does not change a trained network's
+    features. mask:
     1 where a frame is recorded, 0 where it is padding, (1, frames); or None. The blocks are those of He et al. 2016,
     "Identity mappings in deep residual networks"; the mean over the true length is that of Zihlmann et al. 2017.
     """
@@ -254,12 +256,7 @@ def predict(network, images, quietly=False):
     another head, costs seconds. quietly: keep none, and draw no progress bar.
     """
     if images.recipe.trains_base or quietly:
-        with progress(len(images), "predicting", "image", disable=quietly) as bar:
-            probabilities = []
-            for start in range(0, len(images), BATCH):
-                probabilities.append(_forward(network, images[start : start + BATCH]))
-                bar.update(len(probabilities[-1]))
-        probabilities = np.concatenate(probabilities)
+        probabilities = _stream(network, images, quietly)
     else:
         features = network.get_layer("features").output
         kept = frozen_features(keras.Model(network.input, features), images)
@@ -267,17 +264,27 @@ def predict(network, images, quietly=False):
     return preprocessing.vote(probabilities, images.owners)
 
 
-def calibrate(network, probabilities, labels):
+def _stream(network, images, quietly=False):
+    """Probabilities (images, 4), a batch at a time."""
+    probabilities = []
+    with progress(len(images), "predicting", "image", disable=quietly) as bar:
+        for start in range(0, len(images), BATCH):
+            probabilities.append(_forward(network, images[start : start + BATCH]))
+            bar.update(len(probabilities[-1]))
+    return np.concatenate(probabilities)
+
+
+def calibrate(network, images, labels):
     """Divide the logits of `network` by the temperature that gives `labels` (n,) the highest likelihood; return it.
 
-    probabilities: (n, 4), the network's own of recordings that it was not trained on. Source: Guo et al. 2017, "On
-    calibration of modern neural networks".
+    images: `preprocessing.Images` of n recordings that it was not trained on. Source: Guo et al. 2017, "On calibration
+    of modern neural networks".
     """
-    logits = np.log(np.maximum(probabilities.astype(np.float64), 1e-12))
+    logits = np.log(np.maximum(_stream(network, images).astype(np.float64), 1e-12))
 
     def loss(logarithm):
-        log_odds = scipy.special.log_softmax(logits / np.exp(logarithm), axis=1)
-        return -log_odds[np.arange(len(labels)), labels].mean()
+        voted = preprocessing.vote(scipy.special.softmax(logits / np.exp(logarithm), axis=1), images.owners)
+        return -np.log(np.maximum(voted[np.arange(len(labels)), labels], 1e-12)).mean()
 
     temperature = float(np.exp(scipy.optimize.minimize_scalar(loss, bounds=(-2, 2), method="bounded").x))
     layer = network.get_layer("logits")
@@ -285,17 +292,17 @@ def calibrate(network, probabilities, labels):
     return temperature
 
 
-def save(model, recipe, seen, path):
+def save(model, recipe, seen, path, identity=""):
     """Write `model` whole to `path` (.keras), with its recipe and `seen`, the records it was trained or chosen on.
 
-    They travel as a member `recipe.json` of the Keras zip file, which Keras passes over and `runs.read_card` reads.
+    identity: a text that tells this training from another. They travel as a member `recipe.json` of the Keras zip file,
+    which Keras passes over and `runs.read_card` reads.
     """
     with writing(path) as temporary:
         model.save(temporary)
         with zipfile.ZipFile(temporary, "a") as archive:
-            archive.writestr(
-                "recipe.json", json.dumps({"recipe": asdict(recipe), "classes": CLASSES, "seen": list(seen)})
-            )
+            card = {"recipe": asdict(recipe), "classes": CLASSES, "seen": list(seen), "identity": identity}
+            archive.writestr("recipe.json", json.dumps(card))
 
 
 def load(path):
@@ -306,7 +313,7 @@ def load(path):
     try:
         return keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:
-        raise UserError(f"{path} is damaged ({str(error).splitlines()[0][:120]}); train it again") from error
+        raise UserError(f"{path} is damaged ({str(error)[:120]!r}); train it again") from error
 
 
 def main():

@@ -11,11 +11,14 @@ windows, whose probabilities are averaged. Exit status: 0 all are classified, 1 
 """
 
 import csv
+import dataclasses
 import glob
 import hashlib
 import json
+import os
 import platform
 import sys
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,7 +28,7 @@ from recipes import CLASSES
 from shell import UserError, parser, progress, run, say
 
 SHIPPED = Path(__file__).parent / "pretrained"
-CHUNK = 64  # recordings in memory at a time
+CHUNK, SAMPLES = 64, 10_000_000  # recordings, and about their samples, in memory at a time
 SUFFIXES = (".edf", ".bdf", ".csv", ".txt", ".tsv")
 
 
@@ -56,16 +59,21 @@ def main():
     arguments = flags.parse_args()
     if not arguments.files and not arguments.check:
         flags.error("name recordings, a folder or a pattern, or pass --check")
+    if arguments.files and arguments.check:
+        flags.error("--check has a recording of its own; name others without it")
+    if not 0 <= arguments.confidence <= 1:
+        flags.error(f"--confidence must be from 0 to 1, not {arguments.confidence}")
     names = arguments.model or [SHIPPED / "improved.keras"]
 
     try:
-        recipes = [runs.read_card(path)[0] for path in names]
+        # Whatever a model was trained to read, here the whole recording counts.
+        recipes = [dataclasses.replace(runs.read_card(path).recipe, vote=True) for path in names]
         paths = find(arguments.files)
         import model  # here, so that neither --help nor a wrong name waits for TensorFlow
 
         models = [(model.load(path), recipe) for path, recipe in zip(names, recipes, strict=True)]
         if arguments.check:
-            return check(names, models)
+            return check(names, models, arguments)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -83,13 +91,13 @@ def find(names):
     """The recordings that `names` mean, as paths: files and WFDB record names as they are, patterns and folders' files.
 
     Of a folder's files, those with the suffix of a recording; text files only where it holds no WFDB records, whose
-    lists and labels are text too.
+    lists and labels are text too. A folder without recordings stays in the list, where reading it will fail.
     """
     paths = []
     for name in names:
-        matches = [Path(match) for match in sorted(glob.glob(name, recursive=True))] or [Path(name)]
-        for path in matches:
-            if not path.is_dir():
+        matches = [] if Path(name).exists() else [Path(match) for match in sorted(glob.glob(name, recursive=True))]
+        for path in matches or [Path(name)]:
+            if not path.is_dir() or not os.access(path, os.R_OK):
                 paths.append(path)
                 continue
             inside = sorted(entry for entry in path.iterdir() if entry.is_file())
@@ -102,9 +110,7 @@ def find(names):
                 or (entry.suffix == ".mat" and entry.with_suffix("") not in headers)
                 or entry.suffix.lower() in suffixes
             ]
-            if not found:
-                raise UserError(f"{path} holds no recordings: none of {', '.join(('.hea', '.mat', *SUFFIXES))}")
-            paths += found
+            paths += found or [path]
     return paths
 
 
@@ -118,44 +124,51 @@ def classify(paths, models, arguments):
     import model
     from preprocessing import Images
 
-    rows = []
+    rows, waiting = [], []  # waiting: (row, recording) of those that are read and not yet classified
+
+    def flush():
+        signals, rates, _ = zip(*(recording for _, recording in waiting), strict=True)
+        probabilities = np.mean(
+            [model.predict(network, Images(signals, rates, recipe), quietly=True) for network, recipe in models],
+            axis=0,
+        )
+        for (row, recording), chances in zip(waiting, probabilities, strict=True):
+            row |= _answer(recording, chances, models[0][1].sampling_rate, arguments.confidence)
+        waiting.clear()
+
     with progress(len(paths), "classifying", "recording") as bar:
-        for start in range(0, len(paths), CHUNK):
-            chunk, recordings = [], []
-            for path in paths[start : start + CHUNK]:
-                row = {"file": str(path)}
-                try:
-                    recording = reading.read(path, arguments.lead, arguments.fs, arguments.unit)
-                except UserError as error:
-                    row["error"] = str(error)
-                else:
-                    recordings.append(recording)
-                    chunk.append(row)
-                rows.append(row)
-                bar.update()
-            if not recordings:
-                continue
-            signals, rates, _ = zip(*recordings, strict=True)
-            probabilities = np.mean(
-                [model.predict(network, Images(signals, rates, recipe), quietly=True) for network, recipe in models],
-                axis=0,
-            )
-            for row, recording, chances in zip(chunk, recordings, probabilities, strict=True):
-                notes = list(recording.notes)
-                if recording.sampling_rate != models[0][1].sampling_rate:
-                    notes.append(f"resampled from {recording.sampling_rate:g} to {models[0][1].sampling_rate} Hz")
-                row |= {
-                    "class": CLASSES[chances.argmax()],
-                    "uncertain": bool(chances.max() < arguments.confidence),
-                    "probabilities": {name: round(float(p), 4) for name, p in zip(CLASSES, chances, strict=True)},
-                    "seconds": round(len(recording.signal) / recording.sampling_rate, 2),
-                    "notes": notes,
-                }
+        for path in paths:
+            row = {"file": str(path)}
+            rows.append(row)
+            try:
+                recording = reading.read(path, arguments.lead, arguments.fs, arguments.unit)
+                waiting.append((row, recording))
+            except UserError as error:
+                row["error"] = str(error)
+            if len(waiting) == CHUNK or sum(len(recording.signal) for _, recording in waiting) > SAMPLES:
+                flush()
+            bar.update()
+        if waiting:
+            flush()
     return rows
 
 
+def _answer(recording, chances, rate, confidence):
+    """What is said of a `recording` with the probabilities `chances` (4,) by a model that works at `rate` Hz."""
+    notes = list(recording.notes)
+    if recording.sampling_rate != rate:
+        notes.append(f"resampled from {recording.sampling_rate:g} to {rate} Hz")
+    return {
+        "class": CLASSES[chances.argmax()],
+        "uncertain": bool(chances.max() < confidence),
+        "probabilities": {name: round(float(p), 4) for name, p in zip(CLASSES, chances, strict=True)},
+        "seconds": round(len(recording.signal) / recording.sampling_rate, 2),
+        "notes": notes,
+    }
+
+
 def print_table(rows):
-    """Print a line for each recording, with its notes or its error below it on stderr's manners: one sentence each."""
+    """Print a line for each recording, with its notes or its error at the end."""
     width = max(len("file"), *(len(row["file"]) for row in rows))
     print(f"{'file':<{width}}  {'class':<13}" + "".join(f"{name:>7}" for name in CLASSES) + f"{'seconds':>10}  notes")
     for row in rows:
@@ -184,21 +197,18 @@ def print_csv(rows):
         writer.writerow(flat | {"notes": "; ".join(row.get("notes", []))})
 
 
-def check(paths, models):
+def check(paths, models, arguments):
     """Print versions, each model's SHA-256, and whether the shipped one answers as it did when it was made."""
     print(f"Python {platform.python_version()}, " + ", ".join(f"{n} {version(n)}" for n in ("keras", "numpy", "scipy")))
     from keras import backend
 
-    print(f"backend {backend.backend()} {version(backend.backend())}")
+    print(f"backend {backend.backend()} {import_module(backend.backend()).__version__}")
     for path, (_, recipe) in zip(paths, models, strict=True):
         print(f"{path}: recipe {recipe.name}, SHA-256 {hashlib.sha256(path.read_bytes()).hexdigest()}")
-    import argparse
-
-    flags = argparse.Namespace(lead=None, fs=None, unit=None, confidence=0.5)
-    (row,) = classify([SHIPPED / "example.hea"], models, flags)
+    (row,) = classify([SHIPPED / "example.hea"], models, arguments)
     print_table([row])
-    if paths != [SHIPPED / "improved.keras"]:
-        return 0
+    if "error" in row or [path.resolve() for path in paths] != [(SHIPPED / "improved.keras").resolve()]:
+        return 1 if "error" in row else 0
     expected = json.loads((SHIPPED / "example.json").read_text())
     difference = max(abs(row["probabilities"][name] - expected[name]) for name in CLASSES)
     print(f"differs from the known answer by {difference:.4f}: {'ok' if difference < 0.005 else 'WRONG'}")

@@ -85,7 +85,7 @@ def _open(path, unit):
     if header.is_file() or suffix in (".hea", ".dat"):
         return _read_wfdb(header, unit)
     if path.is_dir():
-        raise UserError(f"{path} is a folder; name one recording")
+        raise UserError(f"{path} is a folder; name a recording")
     try:
         content = path.read_bytes()
     except FileNotFoundError:

@@ -104,6 +104,11 @@ class Recipe:
             raise ValueError(f"seed must be from 0 to 4294967295, not {self.seed}")
         if self.backbone == "compact" and self.weights != "random":
             raise ValueError("weights must be random where the backbone is compact: it has no others")
+        if self.backbone == "compact" and self.fine_tune:
+            raise ValueError("fine_tune is for a base that has learned before; compact is always trained whole")
+        step = self.sampling_rate / self.nperseg
+        if self.max_frequency // step * step <= 0.5:
+            raise ValueError(f"max_frequency must leave a frequency above 0.5 Hz, not {self.max_frequency}")
 
     @property
     def samples(self):

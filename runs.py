@@ -3,11 +3,16 @@
 import json
 import shlex
 import zipfile
+import zlib
+from collections import namedtuple
 from pathlib import Path
 
 import dataset
 from recipes import CLASSES, Recipe
 from shell import UserError, run_name, writing
+
+# recipe; seen: frozenset of the records it was trained or chosen on; identity: a text that tells its training.
+Card = namedtuple("Card", "recipe seen identity")
 
 
 def write_settings(name, data, recipe):
@@ -30,21 +35,21 @@ def add_flags(parser, models):
 
 
 def read_card(path):
-    """(recipe, frozenset of the records it was trained or chosen on) of a model that main.py saved.
+    """The `Card` of a model that main.py saved.
 
     Raises `UserError` for a missing or foreign file, without the seconds that loading the network takes.
     """
     if not path.is_file():
-        raise UserError(f"{path} does not exist; train it with main.py, or pass --run or --model another")
+        raise UserError(f"{path} does not exist; train it with main.py, or name another")
     try:
         with zipfile.ZipFile(path) as archive:
             card = json.loads(archive.read("recipe.json"))
-        recipe, seen = Recipe(**card["recipe"]), frozenset(card["seen"])
+        card_of_model = Card(Recipe(**card["recipe"]), frozenset(card["seen"]), card["identity"])
         if tuple(card["classes"]) != CLASSES:
             raise ValueError
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
         raise UserError(f"{path} is not a model that this version of main.py saved") from error
-    return recipe, seen
+    return card_of_model
 
 
 def open_run(arguments):
@@ -57,8 +62,8 @@ def open_run(arguments):
     paths = given if isinstance(given, list) else [given]
     name = arguments.run or (paths[0].stem if len(paths) == 1 else "ensemble")
     cards = [read_card(path) for path in paths]
-    table = dataset.read_recordings(arguments.data or _data_of(paths[0]), arguments.labels or cards[0][0].labels)
-    known = table.record.isin(frozenset().union(*(records for _, records in cards)))
+    table = dataset.read_recordings(arguments.data or _data_of(paths[0]), arguments.labels or cards[0].recipe.labels)
+    known = table.record.isin(frozenset().union(*(card.seen for card in cards)))
     if known.all():
         raise UserError(
             f"{' and '.join(map(str, paths))} {'has' if len(paths) == 1 else 'have'} seen all {len(table)} recordings; "
@@ -68,7 +73,7 @@ def open_run(arguments):
 
     return (
         name,
-        [(model.load(path), card[0]) for path, card in zip(paths, cards, strict=True)],
+        [(model.load(path), card.recipe) for path, card in zip(paths, cards, strict=True)],
         table[~known].reset_index(drop=True),
         table[known],
     )

@@ -44,7 +44,7 @@ def run(main):
     except UserError as error:
         sys.exit(_say_error(error, 2))
     except KeyboardInterrupt:
-        sys.exit(_say_error("interrupted; the same command starts again", 130))
+        sys.exit(_say_error("interrupted; the same command goes on", 130))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

@@ -174,10 +174,7 @@ def prepared_path(recipe, table):
     settings = {key: value for key, value in dataclasses.asdict(recipe).items() if key not in (*TUNABLE, "labels")}
     if Path(recipe.weights).is_file():
         settings["weights"] = hashlib.sha256(Path(recipe.weights).read_bytes()).hexdigest()
-    key = hashlib.sha256(json.dumps(settings).encode())
-    for record in table.itertuples():
-        key.update(f"{record.record} {record.label} {record.sampling_rate} {len(record.signal)} ".encode())
-        key.update(record.signal)
+    key = hashlib.sha256(f"{json.dumps(settings)} {dataset.digest(table)}".encode())
     return Path("data/features") / f"sweep-{key.hexdigest()[:16]}.npz"
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 import zipfile
-from hashlib import sha256
+import zlib
 
 import keras
 import numpy as np
@@ -80,26 +80,28 @@ class Checkpoint(keras.callbacks.Callback):
             with writing(self.table_path) as temporary:
                 pd.DataFrame(self.rows).to_csv(temporary, index=False)
         if self.path:
-            progress = {"identity": self.identity, "rows": self.rows}
+            left = {"identity": self.identity, "rows": self.rows}
             arrays = {f"variable_{n}": keras.ops.convert_to_numpy(v) for n, v in enumerate(self.variables())}
             with writing(self.path) as temporary:
-                np.savez(temporary, progress=json.dumps(progress), **arrays)
+                np.savez(temporary, progress=json.dumps(left), **arrays)
 
     def restore(self):
-        """Take up the training that an earlier process left in the checkpoint; a foreign or damaged one is ignored."""
+        """Take up the training that an earlier process left in the checkpoint, unless it was another."""
         if not (self.path and self.path.exists()):
             return
         try:
             with np.load(self.path, allow_pickle=False) as kept:
-                progress = json.loads(str(kept["progress"]))
+                left = json.loads(str(kept["progress"]))
                 arrays = [kept[f"variable_{n}"] for n in range(len(self.variables()))]
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        except (OSError, ValueError, KeyError, EOFError, zlib.error, zipfile.BadZipFile):
+            say(f"{self.path} is damaged; training starts anew")
             return
-        if progress["identity"] != self.identity:
+        if left["identity"] != self.identity:
+            say(f"{self.path} belongs to a training on other recordings or settings; this one starts anew")
             return
         for variable, array in zip(self.variables(), arrays, strict=True):
             variable.assign(array)
-        self.rows = progress["rows"]
+        self.rows = left["rows"]
         say(f"going on after epoch {len(self.rows)} of an interrupted training")
 
 
@@ -139,12 +141,13 @@ class Bar(keras.callbacks.Callback):
         self.bar.close()
 
 
-def train(model, inputs, labels, recipe, scorer, table_path=None, checkpoint=None, bar=True):
+def train(model, inputs, labels, recipe, scorer, table_path=None, checkpoint=None, identity="", bar=True):
     """Train `model` by `recipe` and return a DataFrame with one row of logs per epoch.
 
     inputs, labels: the training part, as `Batches` takes them; scorer: a `PhysioNetF1SweepCallback`, whose scores
     enter the rows; table_path: where the rows are also written as CSV; checkpoint: a file that is written after each
-    epoch, from which the same training goes on after an interruption, and which is the caller's to delete.
+    epoch, from which the same training goes on after an interruption, and which is the caller's to delete; identity: a
+    text that tells the recordings from others.
     """
     keras.utils.set_random_seed(recipe.seed)
     batches = Batches(inputs, labels, recipe)
@@ -157,8 +160,7 @@ def train(model, inputs, labels, recipe, scorer, table_path=None, checkpoint=Non
     )
     scorer.set_model(model)
     model.optimizer.build(model.trainable_variables)
-    identity = sha256(repr((dataclasses.asdict(recipe), len(inputs), list(map(int, labels)))).encode()).hexdigest()
-    kept = Checkpoint(scorer, identity, table_path, checkpoint)
+    kept = Checkpoint(scorer, f"{dataclasses.asdict(recipe)} {identity}", table_path, checkpoint)
     kept.set_model(model)
     kept.restore()
     batches.start_epoch(len(kept.rows))
@@ -183,7 +185,9 @@ def _optimizer(recipe, steps):
     if recipe.schedule == "cosine":
         total = recipe.epochs * steps
         warm_up = max(total // 20, 1)
-        rate = keras.optimizers.schedules.CosineDecay(0.0, total - warm_up, warmup_target=rate, warmup_steps=warm_up)
+        rate = keras.optimizers.schedules.CosineDecay(
+            0.0, max(total - warm_up, 1), warmup_target=rate, warmup_steps=warm_up
+        )
     settings = {"learning_rate": rate, "use_ema": recipe.weight_average > 0}
     if recipe.weight_average:
         settings["ema_momentum"] = max(1 - 1 / (recipe.weight_average * steps), 0)

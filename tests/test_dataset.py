@@ -217,7 +217,8 @@ def test_folds_from_a_file(folder, tmp_path):
     assert list(folds.fold0) == [{"valid": "validation"}.get(part, part) for part in parts]
     for wrong, message in (
         (rows.iloc[1:], "does not name A00040"),
-        (rows.assign(fold1="train"), "fold1 has train; expected"),
+        (rows.assign(fold1="train"), "column 'fold1' has train; expected"),
+        (rows[["record"]], "has no column of a fold"),
         (rows.rename(columns={"record": "name"}), "is not a CSV file of record"),
     ):
         wrong.to_csv(path, index=False)

@@ -102,12 +102,19 @@ def test_class_weights(kind, power):
 
 def test_calibration_finds_the_temperature():
     rng = np.random.default_rng(0)
-    logits = rng.normal(0, 2, (4000, 4))
-    true = np.array([rng.choice(4, p=row) for row in np.exp(logits) / np.exp(logits).sum(1, keepdims=True)])
-    sharp = np.exp(3 * logits) / np.exp(3 * logits).sum(1, keepdims=True)
+    logits = rng.normal(0, 2, (6000, 4)).astype(np.float32)
+    chances = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    owners = np.repeat(np.arange(3000), 2)  # each recording has two images
+    true = np.array([rng.choice(4, p=row / row.sum()) for row in chances.reshape(3000, 2, 4).mean(1)])
     given = keras.Input((4,))
     dense = keras.layers.Dense(4, name="logits")
-    network = keras.Model(given, dense(given))
-    dense.set_weights([np.eye(4), np.ones(4)])
-    assert model.calibrate(network, sharp, true) == pytest.approx(3, rel=0.1)
-    np.testing.assert_allclose(dense.get_weights()[0], np.eye(4) / 3, rtol=0.1)
+    network = keras.Model(given, keras.layers.Softmax()(dense(given)))
+    dense.set_weights([3 * np.eye(4), np.zeros(4)])
+
+    class Given(np.ndarray):
+        pass
+
+    images = logits.view(Given)
+    images.owners = owners
+    assert model.calibrate(network, images, true) == pytest.approx(3, rel=0.1)
+    np.testing.assert_allclose(dense.get_weights()[0], np.eye(4), rtol=0.1)

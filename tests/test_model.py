@@ -69,8 +69,8 @@ def test_image_layers_do_what_the_report_did(network, images):
 
 
 def test_the_saved_model_equals_the_head_on_cached_features(network, images, features, tmp_path):
-    model.save(network.complete, RECIPE, ["A00001"], tmp_path / "saved.keras")
-    assert runs.read_card(tmp_path / "saved.keras") == (RECIPE, {"A00001"})
+    model.save(network.complete, RECIPE, ["A00001"], tmp_path / "saved.keras", "mine")
+    assert runs.read_card(tmp_path / "saved.keras") == (RECIPE, {"A00001"}, "mine")
     loaded = model.load(tmp_path / "saved.keras")
     from_features = network.head.predict(features, verbose=0)
     np.testing.assert_allclose(loaded.predict(images[:], verbose=0), from_features, atol=1e-4)

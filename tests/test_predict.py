@@ -1,6 +1,7 @@
 """predict.py as a user runs it, and the recipe `improved` from training to Grad-CAM."""
 
 import csv
+import hashlib
 import io
 import json
 import shutil
@@ -8,6 +9,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import PROJECT
 from scipy.io import savemat
 
 import predict
@@ -45,7 +47,7 @@ def classify(trained, monkeypatch, capsys):
 
 def test_the_improved_run_leaves_the_same_files_as_the_papers(trained, script):
     assert not list(trained.glob("models/*.npz"))  # the checkpoint of a finished training
-    recipe, seen = runs.read_card(trained / "models/improved.keras")
+    recipe, seen, _ = runs.read_card(trained / "models/improved.keras")
     assert recipe.backbone == "compact" and recipe.image == RECIPES["improved"].image
     split = pd.read_csv(trained / "data/split.csv")
     assert seen == set(split.record[split.split != "test"])
@@ -126,6 +128,16 @@ def test_a_folder_of_records_without_its_lists(trained):
     assert predict.find([str(trained / "set/A0000*.hea")]) == found[:9]
 
 
+def test_a_name_is_itself_before_it_is_a_pattern(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("rec1.txt", "rec[1].txt"):
+        (tmp_path / name).write_text("")
+    assert [path.name for path in predict.find(["rec[1].txt", "rec1.txt"])] == ["rec[1].txt", "rec1.txt"]
+    assert [path.name for path in predict.find(["rec?.txt"])] == ["rec1.txt"]
+    (tmp_path / "empty").mkdir()
+    assert [path.name for path in predict.find(["empty", "nowhere.hea"])] == ["empty", "nowhere.hea"]
+
+
 def test_a_foreign_model_and_wrong_flags(script, refusal, tmp_path):
     (tmp_path / "foreign.keras").write_bytes(b"PK")
     process = script(tmp_path, "predict.py", "a.hea", "--model", "foreign.keras")
@@ -140,6 +152,17 @@ def test_the_shipped_model_gives_its_known_answer(script, tmp_path):
     assert not any(tmp_path.iterdir())
 
 
+def test_the_shipped_model_scores_what_its_card_says(script, real_set, tmp_path):
+    process = script(tmp_path, "evaluation.py", "--data", real_set, "--model", PROJECT / "pretrained/improved.keras")
+    assert process.returncode == 0, process.stderr
+    metrics = json.loads((tmp_path / "figures/improved/metrics.json").read_text())
+    card = (PROJECT / "pretrained/MODEL_CARD.md").read_text()
+    assert metrics["recordings"] == 1706
+    for key in ("avg_F1_score", "challenge_F1", "accuracy", "macro_AUC", "calibration_error"):
+        assert f"{metrics[key]:.3f}" in card, key
+    assert hashlib.sha256((PROJECT / "pretrained/improved.keras").read_bytes()).hexdigest() in card
+
+
 def test_folds_are_trained_once_and_pooled(trained, script, folder, tmp_path):
     table = pd.read_csv(trained / "data/split.csv")
     parts = table.split.replace("validation", "valid")
@@ -150,10 +173,10 @@ def test_folds_are_trained_once_and_pooled(trained, script, folder, tmp_path):
     assert process.returncode == 0, process.stderr
     results = json.loads((tmp_path / "figures/cv/folds.json").read_text())["folds"]
     assert [results[name]["recordings"] for name in ("fold0", "fold1", "pooled")] == [8, 8, 16]
-    pooled = pd.read_csv(tmp_path / "figures/cv/predictions.csv")
+    pooled = pd.read_csv(tmp_path / "figures/cv/fold_predictions.csv")
     assert set(pooled.record[pooled.fold == "fold1"]) == set(table.record[rotated == "test"])
     assert f"{results['pooled']['avg_F1_score']:.4f}" in process.stdout
     before = (tmp_path / "models/cv-fold0.keras").read_bytes()
     again = script(tmp_path, *command)
     assert again.returncode == 0 and (tmp_path / "models/cv-fold0.keras").read_bytes() == before
-    assert again.stdout.splitlines() == process.stdout.splitlines()[-7:]
+    assert again.stdout.splitlines() == process.stdout.splitlines()[-8:]

@@ -62,3 +62,20 @@ def test_auc_equals_scikit_learns_and_is_nan_for_an_absent_class():
     expected = metrics.roc_auc_score(true, probabilities, multi_class="ovr", average=None)
     np.testing.assert_allclose(scoring.one_vs_rest_auc(true, probabilities), expected)
     assert list(np.isnan(scoring.one_vs_rest_auc(true % 3, probabilities))) == [False, False, False, True]
+
+
+def test_calibration_error():
+    # Two bins: 0.9 sure and right 3 of 4 times, 0.6 sure and always wrong.
+    sure, unsure = [0.9, 0.05, 0.03, 0.02], [0.3, 0.6, 0.05, 0.05]
+    probabilities = np.array([sure] * 4 + [unsure] * 2)
+    error = scoring.calibration_error(np.array([0, 0, 0, 3, 0, 0]), probabilities)
+    assert error == pytest.approx((4 * 0.15 + 2 * 0.6) / 6)
+    assert scoring.calibration_error(np.array([2]), np.eye(4)[[2]]) == 0
+
+
+def test_duration_baseline_knows_only_durations():
+    rng = np.random.default_rng(0)
+    seconds = np.concatenate([np.full(300, 30.0), rng.uniform(9, 20, 100)])
+    labels = np.repeat([1, 3], [300, 100])
+    np.testing.assert_array_equal(scoring.duration_baseline(seconds, labels, [30, 12, 30]), [1, 3, 1])
+    assert len(set(scoring.duration_baseline(np.full(400, 30.0), labels, np.full(50, 30.0)))) == 1
