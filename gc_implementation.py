@@ -53,7 +53,7 @@ def main():
             times + begin,
             seconds if recipe.padding != "wrap" else np.inf,
             f"{recording.record}: true class {recording.label}, predicted {CLASSES[predicted]} ({voted.max():.0%}), "
-            f"{padding:.0%} of the heat on padding",
+            f"{padding:.0%} of the heat on padding" + (f"; part of {seconds:.0f} s" if len(images) > 1 else ""),
             f"figures/{name}/gradcam_{title}.png",
         )
         print(f"{path}: true {recording.label}, predicted {CLASSES[predicted]}, {padding:.1%} of the heat on padding")
