@@ -82,7 +82,7 @@ def choose(table, records):
     rows = table.set_index("record", drop=False)
     unknown = [record for record in records if record not in rows.index]
     if unknown:
-        raise UserError(f"{unknown[0]} is not a record of the test part; data/split.csv lists them")
+        raise UserError(f"{unknown[0]} is not among the recordings that the model has not seen")
     return {record: rows.loc[record] for record in records}
 
 

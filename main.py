@@ -56,6 +56,8 @@ def main():
         raise UserError(f"--folds {arguments.folds} does not exist; name a CSV file of record,fold0,fold1,…")
     make_folders("data", "models", "figures", f"figures/{name}")
 
+    if Path(f"models/{name}.keras").exists() and not Path(f"models/{name}.checkpoint.npz").exists():
+        say(f"note: models/{name}.keras of an earlier run will be replaced; --run NAME would keep it")
     table = dataset.read_recordings(arguments.data, recipe.labels)
     explore(table, recipe)
     if arguments.folds is not None:

@@ -240,7 +240,9 @@ def gradcam(image, unit, heat, frequencies, times, duration, title, path):
     colour = _spectrogram(axes[1], heat, frequencies, times, cmap="inferno", vmin=0, vmax=1)
     drawing.colorbar(colour, ax=axes[1], label="Heat (share of maximum)", pad=0.02)
     _spectrogram(axes[2], overlay(image, heat), frequencies, times)
-    for position, (axis, name) in enumerate(zip(axes, ("Spectrogram", "Grad-CAM", "Overlay"), strict=True)):
+    for position, (axis, name) in enumerate(
+        zip(axes, ("Scalogram" if frequencies[0] > 0 else "Spectrogram", "Grad-CAM", "Overlay"), strict=True)
+    ):
         axis.set(title=name, xlabel="Time (s)", ylabel="" if position else "Frequency (Hz)")
         if duration < times[-1]:
             axis.axvline(duration, color="cyan", linewidth=1.2, linestyle="--")

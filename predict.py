@@ -45,8 +45,15 @@ def main():
     flags.add_argument(
         "--lead", metavar="NAME", help="name or number of the lead (default: I, else II, else the first)"
     )
-    flags.add_argument("--fs", type=float, metavar="HZ", help="sampling rate of files that do not tell theirs")
-    flags.add_argument("--unit", choices=("mV", "uV", "raw"), help="unit of files that do not tell theirs")
+    flags.add_argument(
+        "--fs",
+        type=float,
+        metavar="HZ",
+        help="sampling rate, for files that do not tell theirs, or against those that do",
+    )
+    flags.add_argument(
+        "--unit", choices=("mV", "uV", "raw"), help="unit, for files that do not tell theirs, or against those that do"
+    )
     flags.add_argument(
         "--confidence", type=float, default=0.5, metavar="P", help="call a class uncertain below this probability"
     )
@@ -110,6 +117,13 @@ def find(names):
                 or (entry.suffix == ".mat" and entry.with_suffix("") not in headers)
                 or entry.suffix.lower() in suffixes
             ]
+            left = sum(entry.suffix.lower() in SUFFIXES for entry in inside) - sum(
+                entry.suffix.lower() in SUFFIXES for entry in found
+            )
+            if left:
+                say(
+                    f"{left} text files of {path} are left out, since it holds WFDB records; name them to classify them"
+                )
             paths += found or [path]
     return paths
 

@@ -214,9 +214,11 @@ def _read_text(content, path):
     """Channels of a text: header lines, of which any may tell rate and unit, then columns of numbers."""
     lines = _decode(content, path)
     first = next((i for i, line in enumerate(lines) if _is_numeric(line)), None)
+    if first is None and not content.strip():
+        raise UserError(f"{path} is empty; export it again")
     if first is None:
         raise UserError(
-            f"{path} {'holds no lines of plain numbers' if content.strip() else 'is empty'}; export it again as CSV"
+            f"{path} holds no lines of numbers alone; remove columns of dates or words, or export it as CSV"
         )
     header = [line.lstrip("# \t") for line in lines[:first] if line.strip("# \t,;")]
     body = [line for line in lines[first:] if not line.lstrip().startswith("#")]
@@ -224,6 +226,7 @@ def _read_text(content, path):
     body = [re.sub(r'"([^"]*)"', lambda match: match[1].replace(",", "."), line) for line in body]
     separator, notes = _separator(body)
     values = _parse(body, separator, first, path)
+    values = values.T if len(values) == 1 else values  # a single line is a signal laid down
     width = values.shape[1]
 
     names = _columns(header[-1], separator, width) if header else []

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import dataset
 from recipes import CLASSES, Recipe
-from shell import UserError, run_name, writing
+from shell import UserError, run_name, say, writing
 
 # recipe; seen: frozenset of the records it was trained or chosen on; identity: a text that tells its training.
 Card = namedtuple("Card", "recipe seen identity")
@@ -60,7 +60,10 @@ def open_run(arguments):
     """
     given = arguments.model or Path(f"models/{arguments.run or 'paper'}.keras")
     paths = given if isinstance(given, list) else [given]
-    name = arguments.run or (paths[0].stem if len(paths) == 1 else "ensemble")
+    # A model from elsewhere gets a name of its own, so that its figures do not mix with those of a run.
+    folder = paths[0].resolve().parent.name
+    own = paths[0].stem if folder == "models" else f"{folder}-{paths[0].stem}"
+    name = arguments.run or (own if len(paths) == 1 else "ensemble")
     cards = [read_card(path) for path in paths]
     table = dataset.read_recordings(arguments.data or _data_of(paths[0]), arguments.labels or cards[0].recipe.labels)
     known = table.record.isin(frozenset().union(*(card.seen for card in cards)))
@@ -69,6 +72,10 @@ def open_run(arguments):
             f"{' and '.join(map(str, paths))} {'has' if len(paths) == 1 else 'have'} seen all {len(table)} recordings; "
             "pass --data others, and make ensembles of models of one split only"
         )
+    say(
+        f"{known.sum():,} of {len(table):,} recordings are left out: "
+        f"{'the model has' if len(paths) == 1 else 'the models have'} learned from records of these names"
+    )
     import model  # here, so that neither --help nor an error waits for TensorFlow
 
     return (

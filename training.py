@@ -89,6 +89,8 @@ class Checkpoint(keras.callbacks.Callback):
         """Take up the training that an earlier process left in the checkpoint, unless it was another."""
         if not (self.path and self.path.exists()):
             return
+        for part in self.path.parent.glob(f".{self.path.stem}.*{self.path.suffix}"):
+            part.unlink()  # of a checkpoint that was being written when the process was killed
         try:
             with np.load(self.path, allow_pickle=False) as kept:
                 left = json.loads(str(kept["progress"]))

@@ -155,7 +155,7 @@ def test_the_shipped_model_gives_its_known_answer(script, tmp_path):
 def test_the_shipped_model_scores_what_its_card_says(script, real_set, tmp_path):
     process = script(tmp_path, "evaluation.py", "--data", real_set, "--model", PROJECT / "pretrained/improved.keras")
     assert process.returncode == 0, process.stderr
-    metrics = json.loads((tmp_path / "figures/improved/metrics.json").read_text())
+    metrics = json.loads((tmp_path / "figures/pretrained-improved/metrics.json").read_text())
     card = (PROJECT / "pretrained/MODEL_CARD.md").read_text()
     assert metrics["recordings"] == 1706
     for key in ("avg_F1_score", "challenge_F1", "accuracy", "macro_AUC", "calibration_error"):

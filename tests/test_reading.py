@@ -47,6 +47,11 @@ def refused(message, path, **arguments):
     return sentence
 
 
+def test_a_signal_in_a_single_line(tmp_path):
+    (tmp_path / "line.csv").write_text(",".join(f"{value:.3f}" for value in UV / 1000))
+    check(reading.read(tmp_path / "line.csv", fs=FS, unit="mV"), atol=1)
+
+
 # --- WFDB and .mat ---
 
 
@@ -531,8 +536,8 @@ def test_constant_ends(tmp_path, before, after):
     "text, message",
     [
         ("", "is empty; export"),
-        ("\ufeff\r\n", "holds no lines of plain numbers"),
-        ("Name,Jane\n", "holds no lines of plain numbers"),
+        ("\ufeff\r\n", "holds no lines of numbers alone"),
+        ("Name,Jane\n", "holds no lines of numbers alone"),
         (lines(UV[:0]) + "NaN\nNaN\n", "holds no signal"),
         (lines(np.full(3000, 4.5)), "is constant throughout"),
         (lines(UV[:1499]), r"lasts 5\.0 s; at least 5 s are needed"),

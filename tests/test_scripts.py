@@ -191,5 +191,5 @@ def test_gradcam_of_a_record_that_is_not_in_the_test_part():
         "noise": "A2",
     }
     assert list(gc_implementation.choose(table, ["A3"])) == ["A3"]
-    with pytest.raises(UserError, match="B00001 is not a record of the test part"):
+    with pytest.raises(UserError, match="B00001 is not among the recordings"):
         gc_implementation.choose(table, ["B00001"])
