@@ -89,7 +89,7 @@ def _imagenet_base(recipe, pixels, mask):
     if recipe.backbone == "vgg16":
         x = keras.layers.Normalization(mean=[103.939, 116.779, 123.68], variance=[1, 1, 1])(x)  # as it was trained
     else:
-        x = keras.layers.Rescaling(1 / 127.5, -1)(x)
+        x = keras.layers.Rescaling(1 / 127.5, -1, name="rescaling")(x)
     maps = keras.layers.Identity(name="maps")(backbone(x))
     if mask is None:
         features = keras.layers.GlobalAveragePooling2D(name="features")(maps)

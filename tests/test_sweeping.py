@@ -227,7 +227,7 @@ def check_results(folder, process, count, name="sweep"):
     best = finished.loc[finished.best_avg_F1_score.idxmax()]
     command = process.stdout.splitlines()[-1]
     assert command.startswith("next: python main.py ")
-    for flag in (f"--num-neurons {best.num_neurons}", f"--optimizer {best.optimizer}", "--weights random"):
+    for flag in (f"--num-neurons {int(best.num_neurons)}", f"--optimizer {best.optimizer}", "--weights random"):
         assert flag in command
     return table
 
