@@ -62,7 +62,7 @@ def main():
     explore(table, recipe)
     if arguments.folds is not None:
         return cross_validate(table, recipe, name, arguments)
-    table["split"] = dataset.split(table, recipe.seed)
+    table["split"] = dataset.split(table, recipe.split_seed)
     dataset.write_split(table)
     say(f"{len(table):,} recordings: " + ", ".join(f"{n:,} {part}" for part, n in table.split.value_counts().items()))
 
@@ -104,7 +104,7 @@ def cross_validate(table, recipe, name, arguments):
     import model
     import scoring
 
-    folds = dataset.folds(table, arguments.folds or None, recipe.seed)
+    folds = dataset.folds(table, arguments.folds or None, recipe.split_seed)
     labels = table.label.map(CLASSES.index)
     seconds = table.signal.map(len) / table.sampling_rate
     scored, guessed = [], []

@@ -25,7 +25,8 @@ class Recipe:
 
     name: str = "paper"
     labels: str = setting("reference", "label version: reference, original, v3, or a CSV file of record,label")
-    seed: int = setting(42, "seed of the split, the weights and the order of the batches")
+    split_seed: int = setting(42, "seed of the split, the same for all models of an ensemble")
+    seed: int = setting(42, "seed of the weights, the order of the batches and the augmentation")
 
     sampling_rate: int = 300  # Hz
     seconds: float = setting(60.0, "length of the network's input: recordings are padded or trimmed to it, in seconds")
@@ -100,8 +101,9 @@ class Recipe:
             raise ValueError(f"noverlap must be at least 0 and below nperseg ({self.nperseg}), not {self.noverlap}")
         if self.samples < self.nperseg:
             raise ValueError(f"seconds must cover at least one window of {self.nperseg} samples, not {self.seconds}")
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed must be from 0 to 4294967295, not {self.seed}")
+        for name in ("seed", "split_seed"):
+            if not 0 <= getattr(self, name) < 2**32:
+                raise ValueError(f"{name} must be from 0 to 4294967295, not {getattr(self, name)}")
         if self.backbone == "compact" and self.weights != "random":
             raise ValueError("weights must be random where the backbone is compact: it has no others")
         if self.backbone == "compact" and self.fine_tune:
