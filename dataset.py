@@ -299,6 +299,11 @@ def digest(table):
     return key.hexdigest()
 
 
+def seconds(table):
+    """How long each recording of `table` lasts, in s: a Series."""
+    return table.signal.map(len) / table.sampling_rate
+
+
 def write_split(table, path=SPLIT_FILE):
     """Write the columns record, label and split of `table` to a CSV file."""
     with writing(path) as temporary:
@@ -310,7 +315,7 @@ def main():
     flags.add_argument("data", nargs="?", type=Path, default=DEFAULT_DATA, help="zip or folder of recordings")
     table = read_recordings(flags.parse_args().data)
     print(table.label.value_counts().reindex(CLASSES, fill_value=0).to_string())
-    print(f"{len(table):,} recordings, {(table.signal.map(len) / table.sampling_rate).sum() / 3600:.1f} hours")
+    print(f"{len(table):,} recordings, {seconds(table).sum() / 3600:.1f} hours")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ multi_class_roc.png, test_confusion_matrix.png, metrics.json and predictions.csv
 
 import json
 
+import dataset
 import runs
 from recipes import CLASSES
 from shell import make_folders, parser, run, say, writing
@@ -36,7 +37,8 @@ def main():
     draw(true, probabilities, metrics, folder)
     with writing(f"{folder}/metrics.json") as temporary:
         temporary.write_text(json.dumps(metrics, indent=2) + "\n")
-    write_predictions(table, probabilities, f"{folder}/predictions.csv")
+    with writing(f"{folder}/predictions.csv") as temporary:
+        predictions(table, probabilities).to_csv(temporary, index=False, float_format="%.6f")
     print(f"wrote {folder}/; next: {runs.gradcam_command(arguments, name)}")
 
 
@@ -88,13 +90,10 @@ def baselines(table, seen, true, probabilities):
     """
     import scoring
 
-    seconds = table.signal.map(len) / table.sampling_rate
-    alike = (seconds == 30).to_numpy()
+    alike = (dataset.seconds(table) == 30).to_numpy()
     matrices = {}
     if len(seen):
-        known = seen.signal.map(len) / seen.sampling_rate
-        guessed = scoring.duration_baseline(known, seen.label.map(CLASSES.index), seconds)
-        matrices["duration only"] = scoring.confusion_matrix(true, guessed)
+        matrices["duration only"] = duration_only(seen, table)
     if alike.any():
         matrices["exactly 30 s"] = scoring.confusion_matrix(true[alike], probabilities[alike].argmax(1))
     return {
@@ -105,6 +104,15 @@ def baselines(table, seen, true, probabilities):
         }
         for name, matrix in matrices.items()
     }
+
+
+def duration_only(seen, table):
+    """Confusion matrix (4, 4) on `table` of a guess from the duration alone, learned on the recordings `seen`."""
+    import scoring
+
+    numbers = [rows.label.map(CLASSES.index) for rows in (seen, table)]
+    guessed = scoring.duration_baseline(dataset.seconds(seen), numbers[0], dataset.seconds(table))
+    return scoring.confusion_matrix(numbers[1], guessed)
 
 
 def _report():
@@ -182,13 +190,11 @@ def draw(true, probabilities, metrics, folder):
 COLUMNS = [f"probability_{name}" for name in CLASSES]
 
 
-def write_predictions(table, probabilities, path):
-    """Write record, label and the `probabilities` (n, 4) of the recordings of `table` to a CSV file."""
+def predictions(table, probabilities):
+    """DataFrame of record, label and the `probabilities` (n, 4) of the recordings of `table`, index 0 to n - 1."""
     import pandas as pd
 
-    with writing(path) as temporary:
-        rows = table[["record", "label"]].join(pd.DataFrame(probabilities, columns=COLUMNS))
-        rows.to_csv(temporary, index=False, float_format="%.6f")
+    return table[["record", "label"]].join(pd.DataFrame(probabilities, columns=COLUMNS))
 
 
 if __name__ == "__main__":

@@ -34,12 +34,13 @@ def main():
     rows = []
     for title, recording in choose(table, arguments.record).items():
         images = preprocessing.Images([recording.signal], [recording.sampling_rate], recipe)
-        probabilities = network.predict(images[:], verbose=0)
+        pixels = images[:]
+        probabilities = network.predict(pixels, verbose=0)
         voted = probabilities.mean(0)
         predicted = int(voted.argmax())
         # Of several images, the one that speaks most for the class that the vote gave.
         best = int(probabilities[:, predicted].argmax())
-        image, begin = images[best : best + 1][0], images.pieces[best][1] / recipe.sampling_rate
+        image, begin = pixels[best], images.pieces[best][1] / recipe.sampling_rate
         heat = explain(network, image, predicted, model.COLUMN if recipe.backbone == "compact" else None)
         seconds = len(recording.signal) / recording.sampling_rate
         padding = share_on_padding(heat, seconds - begin, recipe)
@@ -112,10 +113,8 @@ def explain(network, image, number, column=None):
     heat = np.maximum((weights * maps).numpy().sum(-1)[0], 0)
     if column:
         frames = np.arange(image.shape[1])
-        heat = np.array([np.interp(frames, column * np.arange(len(row)), row) for row in heat])
-        heat = cv2.resize(heat.astype(np.float32), image.shape[::-1], interpolation=cv2.INTER_LINEAR)
-    else:
-        heat = cv2.resize(heat, image.shape[::-1], interpolation=cv2.INTER_LINEAR)
+        heat = np.array([np.interp(frames, column * np.arange(len(row)), row) for row in heat], np.float32)
+    heat = cv2.resize(heat, image.shape[::-1], interpolation=cv2.INTER_LINEAR)
     heat[image == preprocessing.PADDED] = 0  # which the last, coarse maps overlap but the network does not see
     return heat / heat.max() if heat.max() > 0 else heat
 

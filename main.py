@@ -78,7 +78,7 @@ def explore(table, recipe):
     import plotting
 
     plotting.class_distribution(table.label, "figures/class_distribution.png")
-    seconds = table.signal.map(len) / table.sampling_rate
+    seconds = dataset.seconds(table)
     plotting.sequence_length_distribution(seconds, "figures/sequence_length_distribution.png")
     axes = preprocessing.image_axes(recipe)
     examples = {}
@@ -105,9 +105,7 @@ def cross_validate(table, recipe, name, arguments):
     import scoring
 
     folds = dataset.folds(table, arguments.folds or None, recipe.split_seed)
-    labels = table.label.map(CLASSES.index)
-    seconds = table.signal.map(len) / table.sampling_rate
-    scored, guessed = [], []
+    scored, chance = [], 0
     for fold, part in folds.items():
         run = f"{name}-{fold}"
         make_folders(f"figures/{run}")
@@ -120,9 +118,8 @@ def cross_validate(table, recipe, name, arguments):
             model.keras.backend.clear_session()
             train(table.assign(split=part), recipe, run, arguments)
         probabilities = evaluation.predict([(model.load(path), recipe)], test)
-        columns = pd.DataFrame(probabilities, columns=evaluation.COLUMNS)
-        scored.append(test[["record", "label"]].join(columns).assign(fold=fold))
-        guessed.append(scoring.duration_baseline(seconds[known], labels[known], seconds[~known]))
+        scored.append(evaluation.predictions(test, probabilities).assign(fold=fold))
+        chance = chance + evaluation.duration_only(table[known], test)
 
     results = {}
     pooled = pd.concat(scored)
@@ -143,7 +140,6 @@ def cross_validate(table, recipe, name, arguments):
         temporary.write_text(json.dumps({"recipe": asdict(recipe), "folds": results}, indent=2) + "\n")
     with writing(f"figures/{name}/fold_predictions.csv") as temporary:
         pooled.to_csv(temporary, index=False, float_format="%.6f")
-    chance = scoring.confusion_matrix(pooled.label.map(CLASSES.index), np.concatenate(guessed))
     print(
         f"from the duration alone, pooled: 4-class {scoring.average_f1(chance):.4f}, "
         f"challenge {scoring.challenge_f1(chance):.4f}"
@@ -161,6 +157,7 @@ def train(table, recipe, name, arguments):
 
     arguments: the flags, for where the recordings are and for Weights & Biases.
     """
+    import evaluation
     import model
     import plotting
     import scoring
@@ -206,9 +203,7 @@ def train(table, recipe, name, arguments):
         tracker.finish()
     plotting.training_f1(history, f"figures/{name}/training_f1.png")
     best = history.loc[history.avg_F1_score.idxmax()]
-    seconds = {part: rows.signal.map(len) / rows.sampling_rate for part, rows in parts.items()}
-    guessed = scoring.duration_baseline(seconds["train"], labels["train"], seconds["validation"])
-    chance = scoring.confusion_matrix(labels["validation"], guessed)
+    chance = evaluation.duration_only(parts["train"], parts["validation"])
     print(
         f"best validation F1 in epoch {best.epoch:.0f}: 4-class {best.avg_F1_score:.4f}, "
         f"challenge (N, A, O) {best.challenge_F1:.4f}; from the duration alone: {scoring.average_f1(chance):.4f}, "

@@ -85,9 +85,8 @@ def main():
         print(f"error: {error}", file=sys.stderr)
         return 1
     rows = classify(paths, models, arguments)
-    {"json": print_json, "csv": print_csv, "table": print_table}[
-        "json" if arguments.json else "csv" if arguments.csv else "table"
-    ](rows)
+    show = print_json if arguments.json else print_csv if arguments.csv else print_table
+    show(rows)
     failed = sum("error" in row for row in rows)
     if failed:
         say(f"{failed} of {len(rows)} files could not be classified")
@@ -117,13 +116,9 @@ def find(names):
                 or (entry.suffix == ".mat" and entry.with_suffix("") not in headers)
                 or entry.suffix.lower() in suffixes
             ]
-            left = sum(entry.suffix.lower() in SUFFIXES for entry in inside) - sum(
-                entry.suffix.lower() in SUFFIXES for entry in found
-            )
+            left = sum(entry.suffix.lower() in SUFFIXES for entry in set(inside).difference(found))
             if left:
-                say(
-                    f"{left} text files of {path} are left out, since it holds WFDB records; name them to classify them"
-                )
+                say(f"{path} holds WFDB records, so {left} text files are left out; name them to classify them")
             paths += found or [path]
     return paths
 

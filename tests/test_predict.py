@@ -32,6 +32,14 @@ def trained(archive, folder, script, tmp_path_factory):
     return cwd
 
 
+@pytest.fixture(scope="module")
+def evaluation(trained, script):
+    """The finished process of evaluation.py on the trained model."""
+    process = script(trained, "evaluation.py", "--run", "improved")
+    assert process.returncode == 0, process.stderr
+    return process
+
+
 @pytest.fixture
 def classify(trained, monkeypatch, capsys):
     """A function that runs predict.py with the trained model in this process: (exit status, stdout, stderr)."""
@@ -45,23 +53,21 @@ def classify(trained, monkeypatch, capsys):
     return call
 
 
-def test_the_improved_run_leaves_the_same_files_as_the_papers(trained, script):
+def test_the_improved_run_leaves_the_same_files_as_the_papers(trained, evaluation, script):
     assert not list(trained.glob("models/*.npz"))  # the checkpoint of a finished training
     recipe, seen, _ = runs.read_card(trained / "models/improved.keras")
     assert recipe.backbone == "compact" and recipe.image == RECIPES["improved"].image
     split = pd.read_csv(trained / "data/split.csv")
     assert seen == set(split.record[split.split != "test"])
-    process = script(trained, "evaluation.py", "--run", "improved")
-    assert process.returncode == 0, process.stderr
     metrics = json.loads((trained / "figures/improved/metrics.json").read_text())
     assert set(metrics["baselines"]) == {"duration only", "exactly 30 s"}
-    assert "duration only" in process.stdout and "Calibration error" in process.stdout
+    assert "duration only" in evaluation.stdout and "Calibration error" in evaluation.stdout
     process = script(trained, "gc_implementation.py", "--run", "improved")
     assert process.returncode == 0, process.stderr
     assert (pd.read_csv(trained / "figures/improved/gradcam.csv").heat_on_padding < 0.01).all()
 
 
-def test_predictions_are_those_of_evaluation(trained, classify):
+def test_predictions_are_those_of_evaluation(trained, evaluation, classify):
     expected = pd.read_csv(trained / "figures/improved/predictions.csv")
     status, out, _ = classify(*(trained / f"set/{record}.hea" for record in expected.record), "--csv")
     assert status == 0
