@@ -229,10 +229,12 @@ def _check_download(path):
         read(entry)
 
 
-def split(table, seed=42):
-    """The report's split of a table sorted by record: a Series of train, validation or test, index as `table`.
+def split(table, test_seed=42, validation_seed=42):
+    """A split of a table sorted by record, by default the report's: a Series of train, validation or test, index as
+    `table`.
 
-    A stratified fifth is the test part; a stratified quarter of the rest is the validation part.
+    A stratified fifth is the test part, which `test_seed` alone decides; a stratified quarter of the rest is the
+    validation part.
     """
     from sklearn.model_selection import train_test_split  # slow to import
 
@@ -242,8 +244,8 @@ def split(table, seed=42):
             f"class {counts.index[-1]} has {counts.min()} records and there are {len(counts)} classes; "
             "a split into three parts needs two classes with at least 5 records each"
         )
-    rest, test = train_test_split(table.index, test_size=0.2, stratify=table.label, random_state=seed)
-    _, validation = train_test_split(rest, test_size=0.25, stratify=table.label[rest], random_state=seed)
+    rest, test = train_test_split(table.index, test_size=0.2, stratify=table.label, random_state=test_seed)
+    _, validation = train_test_split(rest, test_size=0.25, stratify=table.label[rest], random_state=validation_seed)
     part = pd.Series("train", index=table.index, name="split")
     part[test], part[validation] = "test", "validation"
     return part

@@ -21,7 +21,7 @@ from sklearn.ensemble import RandomForestRegressor
 from sklearn.metrics import auc, roc_curve
 
 from recipes import CLASSES
-from shell import run, writing
+from shell import parser, run, writing
 
 NAMES = {"A": "Atrial fibrillation (A)", "N": "Normal (N)", "O": "Other rhythm (O)", "~": "Noise (~)"}
 COLOURS = dict(zip(CLASSES, (sns.color_palette("colorblind")[colour] for colour in (3, 0, 2, 4)), strict=True))
@@ -361,6 +361,7 @@ def sweep_importance(table, parameters, score, path):
 def main():
     from scoring import REPORT_MATRIX
 
+    parser(__doc__).parse_args()
     print(confusion_matrix(REPORT_MATRIX, "The report's test set", "figures/report_confusion_matrix.png"))
 
 

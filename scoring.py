@@ -108,6 +108,9 @@ def duration_baseline(seen_seconds, seen_labels, seconds):
 
 
 if __name__ == "__main__":
+    from shell import parser
+
+    parser(__doc__).parse_args()
     print("The report's own confusion matrix:")
     for name, f1 in zip(CLASSES, f1_per_class(REPORT_MATRIX), strict=True):
         print(f"F1 {name}   {f1:.4f}")

@@ -193,7 +193,7 @@ def prepare(recipe, data):
     import model
     import preprocessing
 
-    table["split"] = dataset.split(table, recipe.split_seed)
+    table["split"] = dataset.split(table, recipe.split_seed, recipe.seed)
     dataset.write_split(table)
     parts = {part: table[table.split == part] for part in ("train", "validation")}
     images = {part: preprocessing.Images(rows.signal, rows.sampling_rate, recipe) for part, rows in parts.items()}

@@ -168,6 +168,14 @@ def test_split_is_the_reports(real_set):
     assert set(table.record[part == "validation"]) == set(x_validation)
 
 
+def test_the_validation_part_has_a_seed_of_its_own(folder):
+    table = read(folder)
+    one, other = dataset.split(table), dataset.split(table, validation_seed=43)
+    assert ((one == "test") == (other == "test")).all() and (one != other).any()
+    assert (one.value_counts() == other.value_counts()).all()
+    assert (dataset.split(table, test_seed=43) == "test").ne(one == "test").any()
+
+
 def test_the_other_label_versions(real_set):
     assert read(real_set, "original").label.value_counts().to_dict() == {
         "A": 771,
