@@ -6,7 +6,7 @@ python augmentation.py        draw a synthetic recording and versions of it into
 import numpy as np
 
 import preprocessing
-from shell import run
+from shell import parser, run
 
 
 def augment(signal, recipe, rng):
@@ -76,7 +76,7 @@ class AugmentedImages:
         rng = np.random.default_rng((self.recipe.seed, self.epoch, number))
         signal = preprocessing.prepare(self.signals[number], self.sampling_rates[number], self.recipe)
         pixels = preprocessing.image(augment(signal, self.recipe, rng), self.recipe)
-        return blank(pixels, self.recipe.bands, rng)
+        return blank(pixels, self.recipe.bands, rng) if self.recipe.bands else pixels
 
 
 def main():
@@ -86,6 +86,7 @@ def main():
     import synthetic
     from recipes import RECIPES
 
+    parser(__doc__).parse_args()
     signal = synthetic.recording("N", 10, np.random.default_rng(0))
     plain = dataclasses.replace(RECIPES["paper"], seconds=10)
     versions = {

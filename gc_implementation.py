@@ -38,9 +38,10 @@ def main():
         probabilities = network.predict(pixels, verbose=0)
         voted = probabilities.mean(0)
         predicted = int(voted.argmax())
-        # Of several images, the one that speaks most for the class that the vote gave.
-        best = int(probabilities[:, predicted].argmax())
-        image, begin = pixels[best], images.pieces[best][1] / recipe.sampling_rate
+        # Of several images, the one that speaks most for the class that the vote gave, stretched ones left out.
+        plain = [number for number, piece in enumerate(images.pieces) if piece[1] == recording.sampling_rate]
+        best = max(plain, key=lambda number: probabilities[number, predicted])
+        image, begin = pixels[best], images.pieces[best][2] / recipe.sampling_rate
         heat = explain(network, image, predicted, model.COLUMN if recipe.backbone == "compact" else None)
         seconds = len(recording.signal) / recording.sampling_rate
         padding = share_on_padding(heat, seconds - begin, recipe)
@@ -54,7 +55,7 @@ def main():
             times + begin,
             seconds if recipe.padding != "wrap" else np.inf,
             f"{recording.record}: true class {recording.label}, predicted {CLASSES[predicted]} ({voted.max():.0%}), "
-            f"{padding:.0%} of the heat on padding" + (f"; part of {seconds:.0f} s" if len(images) > 1 else ""),
+            f"{padding:.0%} of the heat on padding" + (f"; part of {seconds:.0f} s" if len(plain) > 1 else ""),
             f"figures/{name}/gradcam_{title}.png",
         )
         print(f"{path}: true {recording.label}, predicted {CLASSES[predicted]}, {padding:.1%} of the heat on padding")

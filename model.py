@@ -21,12 +21,15 @@ from recipes import CLASSES, add_flags, from_flags
 from shell import UserError, parser, progress, quiet, run, say, writing
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# TensorFlow uses these kernels by itself only on processors with AVX512; others are faster with them too.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 with quiet():  # TensorFlow's start-up chatter, some of which no setting silences, tells a user nothing
     import keras
 
 FEATURES = Path("data/features")
 PART = 256  # recordings per feature file, which a killed extraction loses at most
 COLUMN = 2**5  # frames between the columns of the compact base's last maps, the first of which is at the first frame
+CHANNELS = (64, 96, 128, 160, 160)  # of the compact base's blocks
 BATCH = 16  # images per forward pass; 32 is no faster on a CPU and takes 0.3 GB more
 
 Network = namedtuple("Network", "complete base head")
@@ -103,34 +106,38 @@ def _imagenet_base(recipe, pixels, mask):
 
 
 def _compact_base(recipe, pixels, mask):
-    """A residual network of a million weights on `pixels` (frequencies, frames) → features (384,), a Keras model.
+    """A residual network of 0.6 million weights on `pixels` (frequencies, frames) → features (384,), a Keras model.
 
-    Each block halves the time and some halve the frequency. Padding enters every convolution as zeros, as what lies
-    outside the image does, and strides start at the first frame, so its amount does not change a trained network's
-    features. mask:
+    The frequencies are the channels of convolutions along time, so that the first layer already sees them all; each
+    block halves the time. Padding enters every convolution as zeros, as what lies outside the image does, and strides
+    start at the first frame, so its amount does not change a trained network's features. mask:
     1 where a frame is recorded, 0 where it is padding, (1, frames); or None. The blocks are those of He et al. 2016,
     "Identity mappings in deep residual networks"; the mean over the true length is that of Zihlmann et al. 2017.
     """
     layers = keras.layers
 
+    def convolution(channels, width, strides=1, padding="same"):
+        return layers.Conv2D(channels, (1, width), strides=(1, strides), padding=padding, use_bias=False)
+
     def active(x):
         x = layers.Activation("relu")(layers.BatchNormalization(momentum=0.97)(x))
         return x if mask is None else layers.Multiply()([x, here])
 
-    x = layers.Rescaling(1 / 127.5, -1)(layers.Reshape((*pixels.shape[1:], 1))(pixels))
+    x = layers.Permute((2, 1))(layers.Rescaling(1 / 127.5, -1)(pixels))
+    x = layers.Reshape((1, *x.shape[1:]))(x)  # a picture of one row, as Grad-CAM expects maps of two dimensions
     if mask is not None:
         here = keras.ops.expand_dims(mask, -1)
         x = layers.Multiply()([x, here])
-    x = layers.Conv2D(32, 5, strides=(2, 1), padding="same", use_bias=False)(x)
-    for channels, halving in ((32, 1), (64, 2), (96, 2), (128, 1), (160, 1)):
+    x = convolution(CHANNELS[0], 5)(x)
+    for channels in CHANNELS:
         before = active(x)
-        shortcut = layers.Conv2D(channels, 1, strides=(halving, 2), use_bias=False)(before)
-        x = layers.Conv2D(channels, 3, strides=(halving, 2), use_bias=False)(layers.ZeroPadding2D(1)(before))
+        shortcut = convolution(channels, 1, strides=2)(before)
+        x = convolution(channels, 3, strides=2, padding="valid")(layers.ZeroPadding2D((0, 1))(before))
         if mask is not None:
             here = here[:, :, ::2]
         x = layers.SpatialDropout2D(0.1)(active(x))
-        x = layers.Add()([shortcut, layers.Conv2D(channels, 3, padding="same", use_bias=False)(x)])
-    x = layers.Conv2D(192, (x.shape[1], 1), use_bias=False)(active(x))
+        x = layers.Add()([shortcut, convolution(channels, 3)(x)])
+    x = convolution(192, 1)(active(x))
     maps = layers.Identity(name="maps")(active(x))
     recorded = maps.shape[2] if mask is None else keras.ops.sum(here, (1, 2))
     mean = keras.ops.sum(maps, (1, 2)) / recorded
@@ -221,8 +228,8 @@ def frozen_features(base, images, what="features of the frozen base", folder=Non
         for start in range(0, len(images), PART):
             rows = np.arange(start, min(start + PART, len(images)))
             part = key.copy()
-            for recording, sample in (images.pieces[row] for row in rows):
-                part.update(f"{images.sampling_rates[recording]} {len(images.signals[recording])} {sample} ".encode())
+            for recording, rate, sample in (images.pieces[row] for row in rows):
+                part.update(f"{rate} {len(images.signals[recording])} {sample} ".encode())
                 part.update(np.ascontiguousarray(images.signals[recording]))
             path = folder / key.hexdigest()[:16] / f"{part.hexdigest()[:32]}.npy"
             features.append(_part(base, images, rows, path, bar))

@@ -3,6 +3,7 @@
 python preprocessing.py        print the images that each recipe makes of a minute of noise
 """
 
+import functools
 from fractions import Fraction
 
 import numpy as np
@@ -61,13 +62,16 @@ def image(signal, recipe):
     `mask`, frames that reach beyond the signal's end are `PADDED`.
     """
     fitted = fill(signal, recipe.samples, recipe.padding)
+    if recipe.image != "spectrogram":
+        fitted = fitted.astype(np.float32)  # plenty for decibels, and sooner done
     if recipe.image == "scalogram":
         power = scalogram(fitted, recipe)
     else:
         # The report's window is SciPy's default. At the edge of a Tukey window a step leaks over the whole spectrum,
         # which decibels would show.
-        window = ("tukey", 0.25) if recipe.image == "spectrogram" else "hann"
-        power = scipy.signal.spectrogram(fitted, recipe.sampling_rate, window, recipe.nperseg, recipe.noverlap)[2]
+        shape = ("tukey", 0.25) if recipe.image == "spectrogram" else "hann"
+        window = _window(shape, recipe.nperseg)
+        power = scipy.signal.spectrogram(fitted, recipe.sampling_rate, window, noverlap=recipe.noverlap)[2]
         power = power[: image_shape(recipe)[0]]
     if recipe.image == "spectrogram":
         pixels = np.log1p(power)
@@ -78,6 +82,9 @@ def image(signal, recipe):
     if recipe.padding == "mask":
         pixels[:, frame_starts(recipe) + recipe.nperseg > max(len(signal), recipe.nperseg)] = PADDED
     return pixels.astype(np.float32)
+
+
+_window = functools.cache(scipy.signal.get_window)
 
 
 def scalogram(signal, recipe):
@@ -97,12 +104,14 @@ def scalogram(signal, recipe):
     return (total[:, begins + recipe.nperseg] - total[:, begins]) / recipe.nperseg
 
 
+@functools.cache
 def frame_starts(recipe):
     """First sample of each frame of an image."""
     step = recipe.nperseg - recipe.noverlap
     return np.arange((recipe.samples - recipe.noverlap) // step) * step
 
 
+@functools.cache
 def image_axes(recipe):
     """Frequencies (Hz) and frame centres (s) of the images that `recipe` makes."""
     frequencies = np.arange(recipe.nperseg // 2 + 1) * recipe.sampling_rate / recipe.nperseg
@@ -132,17 +141,20 @@ class Images:
 
     Indexed like an array, by a slice or an index array: `Images(signals, rates, recipe)[:16]` is float32 of shape
     (16, frequencies, frames). Where the recipe takes a vote, a recording has several images: `owners` holds the
-    recording of each image, (images,).
+    recording of each image, (images,), and `pieces` the recording, the sampling rate (Hz) it is read at, which is not
+    its own where it is stretched, and the image's first sample.
     """
 
     def __init__(self, signals, sampling_rates, recipe):
         self.signals, self.sampling_rates, self.recipe = list(signals), list(sampling_rates), recipe
+        factors = (1, 1 + recipe.vote_stretch, 1 / (1 + recipe.vote_stretch)) if recipe.vote_stretch else (1,)
         self.pieces = [
-            (number, start)
+            (number, rate * factor, start)
             for number, (signal, rate) in enumerate(zip(self.signals, self.sampling_rates, strict=True))
-            for start in starts(round(len(signal) * recipe.sampling_rate / rate), recipe)
+            for factor in factors
+            for start in starts(round(len(signal) * recipe.sampling_rate / (rate * factor)), recipe)
         ]
-        self.owners = np.array([number for number, _ in self.pieces], int)
+        self.owners = np.array([number for number, _, _ in self.pieces], int)
         self._prepared = None, None  # the last recording used: one of hours has hundreds of images
 
     def __len__(self):
@@ -151,9 +163,9 @@ class Images:
     def __getitem__(self, which):
         return np.stack([self._image(*self.pieces[number]) for number in np.arange(len(self))[which]])
 
-    def _image(self, number, start):
-        if self._prepared[0] != number:
-            self._prepared = number, prepare(self.signals[number], self.sampling_rates[number], self.recipe)
+    def _image(self, number, rate, start):
+        if self._prepared[0] != (number, rate):
+            self._prepared = (number, rate), prepare(self.signals[number], rate, self.recipe)
         return image(self._prepared[1][start:], self.recipe)
 
 
@@ -167,7 +179,9 @@ def vote(values, owners):
 
 if __name__ == "__main__":
     from recipes import RECIPES
+    from shell import parser
 
+    parser(__doc__).parse_args()
     for name, recipe in RECIPES.items():
         noise = np.random.default_rng(0).normal(0, 200, 18000)
         frequencies, times = image_axes(recipe)

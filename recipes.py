@@ -25,12 +25,15 @@ class Recipe:
 
     name: str = "paper"
     labels: str = setting("reference", "label version: reference, original, v3, or a CSV file of record,label")
-    split_seed: int = setting(42, "seed of the split, the same for all models of an ensemble")
-    seed: int = setting(42, "seed of the weights, the order of the batches and the augmentation")
+    split_seed: int = setting(42, "seed of the test part, the same for all models of an ensemble")
+    seed: int = setting(42, "seed of the validation part, the weights, the order of the batches and the augmentation")
 
     sampling_rate: int = 300  # Hz
     seconds: float = setting(60.0, "length of the network's input: recordings are padded or trimmed to it, in seconds")
     vote: bool = setting(False, "cut longer recordings into several inputs and average their probabilities")
+    vote_stretch: float = setting(
+        0.0, "vote also over each recording resampled in time by factors of 1 / (1 + X) and 1 + X; 0: as recorded only"
+    )
     padding: str = setting(
         "zeros",
         "what fills up shorter recordings: zeros, mask (zeros that the network leaves out) or wrap (itself again)",
@@ -91,7 +94,7 @@ class Recipe:
         for name in ("seconds", "nperseg", "max_frequency", "num_neurons", "learning_rate", "batch_size", "epochs"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
-        for name in ("stretch", "gain", "noise", "bursts", "bands", "weight_average"):
+        for name in ("vote_stretch", "stretch", "gain", "noise", "bursts", "bands", "weight_average"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, not {getattr(self, name)}")
         for name in ("warp", "dropout", "label_smoothing"):
@@ -139,6 +142,7 @@ RECIPES = {
         name="improved",
         seconds=30,
         vote=True,
+        vote_stretch=0.15,
         padding="mask",
         image="log-spectrogram",
         nperseg=64,
@@ -156,11 +160,11 @@ RECIPES = {
         class_weights="sqrt",
         label_smoothing=0.05,
         optimizer="adamw",
-        learning_rate=0.0015,
+        learning_rate=0.003,
         schedule="cosine",
         weight_average=1.25,
         batch_size=32,
-        epochs=60,
+        epochs=40,
         calibrate=True,
     ),
 }
@@ -194,5 +198,6 @@ def from_flags(parser, arguments):
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__, allow_abbrev=False).parse_args()
     for recipe in RECIPES.values():
         print(*(f"{key:>14}: {value}" for key, value in dataclasses.asdict(recipe).items()), sep="\n")

@@ -16,7 +16,7 @@ from synthetic import recording
 
 pytestmark = pytest.mark.xdist_group("improved")
 keras = model.keras
-RECIPE = dataclasses.replace(RECIPES["improved"], seconds=10, epochs=3, batch_size=8)
+RECIPE = dataclasses.replace(RECIPES["improved"], seconds=10, vote_stretch=0, epochs=3, batch_size=8)
 
 
 @pytest.fixture(scope="module")

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -99,6 +101,18 @@ def test_windows_cover_a_recording_and_are_voted_on():
     voted = preprocessing.vote(np.array([[1.0], [2], [4], [5]], np.float32), images.owners)
     np.testing.assert_array_equal(voted, [[1], [3], [5]])
     assert voted.dtype == np.float32
+
+
+def test_a_stretching_vote_reads_recordings_faster_and_slower():
+    recipe = Recipe(seconds=10, vote=True, vote_stretch=0.5, nperseg=300, noverlap=0)
+    tone = 500 * np.sin(2 * np.pi * 20 * np.arange(3600) / 300)
+    images = preprocessing.Images([tone, tone[:2000]], [300, 300], recipe)
+    np.testing.assert_array_equal(images.owners, [0] * 5 + [1] * 3)  # 12, 8 and 18 s; 6.7, 4.4 and 10 s
+    frequencies = preprocessing.image_axes(recipe)[0]
+    peaks = frequencies[images[:].mean(2).argmax(1)]
+    np.testing.assert_array_equal(peaks, [20, 20, 30, 13, 13, 20, 30, 13])
+    plain = preprocessing.Images([tone], [300], dataclasses.replace(recipe, vote_stretch=0))
+    np.testing.assert_array_equal(images[:2], plain[:])
 
 
 @pytest.mark.parametrize("rate", [250, 500, 512, 510.227, 1000])
