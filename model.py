@@ -28,8 +28,8 @@ with quiet():  # TensorFlow's start-up chatter, some of which no setting silence
 
 FEATURES = Path("data/features")
 PART = 256  # recordings per feature file, which a killed extraction loses at most
-COLUMN = 2**5  # frames between the columns of the compact base's last maps, the first of which is at the first frame
-CHANNELS = (64, 96, 128, 160, 160)  # of the compact base's blocks
+CHANNELS = (64, 96, 128, 160, 160)  # of the compact base's blocks, each of which halves the time
+COLUMN = 2 ** len(CHANNELS)  # frames between the columns of its last maps, the first of which is at the first frame
 BATCH = 16  # images per forward pass; 32 is no faster on a CPU and takes 0.3 GB more
 
 Network = namedtuple("Network", "complete base head")
