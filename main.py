@@ -168,7 +168,7 @@ def train(table, recipe, name, arguments):
     tracker = tracking.start(arguments.wandb, name, asdict(recipe))
     parts = {part: table[table.split == part] for part in ("train", "validation")}
     labels = {part: rows.label.map(CLASSES.index).to_numpy() for part, rows in parts.items()}
-    plain = replace(recipe, vote_stretch=0)  # which would take three times as long and choose the same epochs
+    plain = replace(recipe, vote_stretch=0)  # voting after every epoch would take four times as long
     images = {part: preprocessing.Images(rows.signal, rows.sampling_rate, plain) for part, rows in parts.items()}
     network = model.build(recipe, images["train"][: model.BATCH])
     seen, mine = [*parts["train"].record, *parts["validation"].record], identity(table)
