@@ -68,6 +68,8 @@ def main():
         flags.error("name recordings, a folder or a pattern, or pass --check")
     if arguments.files and arguments.check:
         flags.error("--check has a recording of its own; name others without it")
+    if any(name.endswith(".keras") for name in arguments.files):
+        flags.error("a model is not a recording; write --model before each of several models")
     if not 0 <= arguments.confidence <= 1:
         flags.error(f"--confidence must be from 0 to 1, not {arguments.confidence}")
     names = arguments.model or [SHIPPED / "improved.keras"]

@@ -97,7 +97,8 @@ def _data_of(path):
 
 def gradcam_command(arguments, name):
     """The command that explains what the flags of `add_flags` chose, for an ensemble its first model."""
-    flags = "" if name == "paper" else f" --run {name}"
+    alone = not arguments.model or len(arguments.model) == 1
+    flags = f" --run {name}" if alone and name != "paper" else ""  # an ensemble's figures are not its first model's
     if arguments.model:
         flags += f" --model {shlex.quote(str(arguments.model[0]))}"
     for key in ("data", "labels"):

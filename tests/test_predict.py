@@ -149,6 +149,8 @@ def test_a_foreign_model_and_wrong_flags(script, refusal, tmp_path):
     process = script(tmp_path, "predict.py", "a.hea", "--model", "foreign.keras")
     assert "foreign.keras is not a model" in refusal(process, status=1)
     assert "name recordings" in refusal(script(tmp_path, "predict.py"))
+    process = script(tmp_path, "predict.py", "--model", "one.keras", "two.keras", "a.hea")
+    assert "before each" in refusal(process)
 
 
 def test_the_shipped_model_gives_its_known_answer(script, tmp_path):

@@ -111,6 +111,7 @@ def test_an_ensemble_averages(trained, evaluation, script):
     cwd, _ = trained
     process = script(cwd, "evaluation.py", "--model", "models/paper.keras", "models/paper.keras")
     assert process.returncode == 0, process.stderr
+    assert process.stdout.endswith("next: python gc_implementation.py --model models/paper.keras\n")
     one, two = (pd.read_csv(cwd / f"figures/{name}/predictions.csv") for name in ("paper", "ensemble"))
     pd.testing.assert_frame_equal(one, two, atol=2e-6)
 
