@@ -30,7 +30,7 @@ demo: .venv/installed
 	$(PY) ../evaluation.py && \
 	$(PY) ../gc_implementation.py
 	cd demo && \
-	$(PY) ../main.py --data data/training2017 --recipe improved --epochs 12 --batch-size 8 && \
+	$(PY) ../main.py --data data/training2017 --recipe improved --epochs 30 --batch-size 8 && \
 	$(PY) ../evaluation.py --run improved && \
 	echo "noise, other, normal and fibrillation of the synthetic test part, classified by the model trained just now:" && \
 	$(PY) ../predict.py --model models/improved.keras $(DEMO_FILES) && \
