@@ -70,11 +70,11 @@ def measure(true, probabilities):
         "recordings": len(true),
         "F1": dict(zip(CLASSES, scoring.f1_per_class(matrix).tolist(), strict=True)),
         "F1_interval": dict(zip(CLASSES, scoring.interval(matrix, scoring.f1_per_class), strict=True)),
-        "avg_F1_score": float(scoring.average_f1(matrix)),
-        "avg_F1_score_interval": scoring.interval(matrix, scoring.average_f1),
-        "challenge_F1": float(scoring.challenge_f1(matrix)),
-        "challenge_F1_interval": scoring.interval(matrix, scoring.challenge_f1),
-        **scoring.overall(matrix),
+        **{key: float(score) for key, score in scoring.overall(matrix).items()},
+        **{
+            f"{key}_interval": scoring.interval(matrix, lambda cells, key=key: scoring.overall(cells)[key])
+            for key in scoring.overall(matrix)
+        },
         "calibration_error": scoring.calibration_error(true, probabilities),
         "macro_AUC": float(np.nanmean(areas)),
         "AUC": {name: None if np.isnan(area) else float(area) for name, area in zip(CLASSES, areas, strict=True)},
@@ -122,8 +122,6 @@ def _report():
     matrix = scoring.REPORT_MATRIX
     return {
         "F1": dict(zip(CLASSES, scoring.f1_per_class(matrix).tolist(), strict=True)),
-        "avg_F1_score": float(scoring.average_f1(matrix)),
-        "challenge_F1": float(scoring.challenge_f1(matrix)),
         **scoring.overall(matrix),
         "macro_AUC": float(scoring.REPORT_AUC.mean()),
     }
@@ -168,15 +166,16 @@ def draw(true, probabilities, metrics, folder):
     plotting.bars_beside_report(
         CLASSES,
         list(metrics["F1"].values()),
+        list(metrics["F1_interval"].values()),
         list(report["F1"].values()),
         "F1 score of each class, test part",
         f"{folder}/class_f1_scores.png",
-        errors=list(metrics["F1_interval"].values()),
     )
     names = [title.replace("F1, ", "F1,\n").replace(" (", "\n(") for title in OVERALL.values()]
     plotting.bars_beside_report(
         names,
         [metrics[key] for key in OVERALL],
+        [metrics.get(f"{key}_interval", (np.nan, np.nan)) for key in OVERALL],
         [report[key] for key in OVERALL],
         "Overall metrics, test part",
         f"{folder}/overall_metrics.png",

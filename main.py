@@ -194,12 +194,13 @@ def train(table, recipe, name, arguments):
     )
     runs.write_settings(name, arguments.data, asdict(recipe))
     history = training.train(trained, inputs["train"], targets, recipe, scorer, f"models/{name}.csv", checkpoint, mine)
+    if recipe.calibrate or recipe.vote_stretch:
+        kept = model.load(path)
     if recipe.calibrate:
-        best = model.load(path)
         rows = parts["validation"]
         voted = preprocessing.Images(rows.signal, rows.sampling_rate, recipe)
-        temperature = model.calibrate(best, voted, labels["validation"])
-        model.save(best, recipe, seen, path, mine)
+        temperature = model.calibrate(kept, voted, labels["validation"])
+        model.save(kept, recipe, seen, path, mine)
         say(f"calibrated on the validation part: logits divided by {temperature:.2f}")
     checkpoint.unlink(missing_ok=True)
     if tracker:
@@ -213,7 +214,7 @@ def train(table, recipe, name, arguments):
         f"{scoring.challenge_f1(chance):.4f}"
     )
     if recipe.vote_stretch:
-        probabilities = evaluation.predict([(model.load(path), recipe)], parts["validation"])
+        probabilities = evaluation.predict([(kept, recipe)], parts["validation"])
         matrix = scoring.confusion_matrix(labels["validation"], probabilities.argmax(1))
         print(
             f"the same epoch, voting over stretched recordings too: 4-class {scoring.average_f1(matrix):.4f}, "

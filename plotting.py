@@ -151,15 +151,13 @@ def training_f1(history, path):
     return save(drawing, path)
 
 
-def bars_beside_report(names, ours, report, title, path, errors=None):
-    """Figures 5 and 6: our figures beside the report's; `errors`: (low, high) of each of ours, or None."""
+def bars_beside_report(names, ours, intervals, report, title, path):
+    """Figures 5 and 6: our figures and their `intervals` (n, 2), NaN where there is none, beside the report's."""
     drawing, axes = figure(3 + 1.15 * len(names))
     places = np.arange(len(names))
-    whiskers = None
-    if errors is not None:
-        low, high = np.transpose(errors)
-        whiskers = np.abs([np.asarray(ours) - low, high - np.asarray(ours)])
-    mine = axes.bar(places - 0.2, ours, 0.38, yerr=whiskers, ecolor="0.25", capsize=3, color="C0", label="this run")
+    whiskers = np.abs(np.asarray(ours) - np.transpose(intervals))
+    label = "this run and its\n95 % interval"
+    mine = axes.bar(places - 0.2, ours, 0.38, yerr=whiskers, ecolor="0.25", capsize=3, color="C0", label=label)
     theirs = axes.bar(places + 0.2, report, 0.38, color="0.75", label="the report")
     axes.bar_label(mine, [f"{value:.2f}" for value in ours], padding=3, fontsize=10)
     axes.bar_label(theirs, [f"{value:.2f}" for value in report], padding=3, fontsize=10)

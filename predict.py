@@ -29,6 +29,7 @@ from shell import UserError, parser, progress, run, say
 
 SHIPPED = Path(__file__).parent / "pretrained"
 CHUNK, SAMPLES = 64, 10_000_000  # recordings, and about their samples, in memory at a time
+KEYS = ("file", "class", "uncertain", "probabilities", "seconds", "notes", "error")
 SUFFIXES = (".edf", ".bdf", ".csv", ".txt", ".tsv")
 
 
@@ -120,7 +121,8 @@ def find(names):
             ]
             left = sum(entry.suffix.lower() in SUFFIXES for entry in set(inside).difference(found))
             if left:
-                say(f"{path} holds WFDB records, so {left} text files are left out; name them to classify them")
+                files = "text files are" if left > 1 else "text file is"
+                say(f"{path} holds WFDB records, so {left} {files} left out; name what else to classify")
             paths += found or [path]
     return paths
 
@@ -193,8 +195,8 @@ def print_table(rows):
 
 
 def print_json(rows):
-    """Print the rows as a JSON list."""
-    print(json.dumps(rows, indent=2, ensure_ascii=False))
+    """Print the rows as a JSON list of objects with the same keys; null is what a row has not."""
+    print(json.dumps([dict.fromkeys(KEYS) | row for row in rows], indent=2, ensure_ascii=False))
 
 
 def print_csv(rows):

@@ -248,11 +248,14 @@ def _read_text(content, path):
         step = _step(values[:, i]) if width > 1 else None
         if width > 1 and (step or TIME_NAMES.intersection(words)):
             second = next((TIMES[word] for word in reversed(words) if word in TIMES), None)
+            if step and not second and step != 1 and TIME_NAMES.intersection(words):  # steps of 1 may count samples
+                # Between s and ms lies a factor of 1000, so at most one of them makes a sampling rate of an ECG.
+                second = next((each for each in (1, 1e-3) if RATES[0] <= 1 / (step * each) <= RATES[1]), None)
             if step and second and rate is None:
                 rate = 1 / (step * second)
                 # Rounded times blur the rate by up to a sample in the whole recording.
                 rate = float(round(rate)) if abs(rate - round(rate)) * len(values) < rate else rate
-                notes.append(f"the sampling rate of {rate:g} Hz was taken from the column {name}")
+                notes.append(f"the column {name} tells the sampling rate, {rate:g} Hz")
             elif not step:
                 notes.append(f"the times in the column {name} are uneven and were left out")
         elif np.isfinite(values[:, i]).any():

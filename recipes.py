@@ -198,6 +198,8 @@ def from_flags(parser, arguments):
 
 
 if __name__ == "__main__":
-    argparse.ArgumentParser(description=__doc__, allow_abbrev=False).parse_args()
+    from shell import parser
+
+    parser(__doc__).parse_args()
     for recipe in RECIPES.values():
-        print(*(f"{key:>14}: {value}" for key, value in dataclasses.asdict(recipe).items()), sep="\n")
+        print(*(f"{key:>14}: {value}" for key, value in dataclasses.asdict(recipe).items()), "", sep="\n")

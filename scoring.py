@@ -50,7 +50,7 @@ def epoch_scores(matrix):
 
 def interval(matrix, score, draws=2000, seed=0):
     """95 % percentile bootstrap interval of `score(matrix)` over the recordings counted in `matrix`: [low, high],
-    or such a pair for each class where the score has four values.
+    or a list of such pairs where the score has several values.
 
     Recordings drawn with replacement fall into the cells of the matrix as a multinomial draw (Efron & Tibshirani,
     "An Introduction to the Bootstrap", 1993), so no list of recordings is needed.
@@ -61,13 +61,18 @@ def interval(matrix, score, draws=2000, seed=0):
 
 
 def overall(matrix):
-    """Accuracy, macro precision and macro recall; a class never predicted, or absent, counts 0 in its mean."""
+    """Both averages of F1, accuracy, macro precision and macro recall of matrices (..., 4, 4), each of shape (...).
+
+    A class never predicted, or absent, counts 0 in its mean.
+    """
     matrix = np.asarray(matrix)
-    hits = np.diagonal(matrix)
+    hits = np.diagonal(matrix, axis1=-2, axis2=-1)
     return {
-        "accuracy": float(hits.sum() / matrix.sum()),
-        "macro_precision": float((hits / np.maximum(matrix.sum(0), 1)).mean()),
-        "macro_recall": float((hits / np.maximum(matrix.sum(1), 1)).mean()),
+        "avg_F1_score": average_f1(matrix),
+        "challenge_F1": challenge_f1(matrix),
+        "accuracy": hits.sum(-1) / matrix.sum((-2, -1)),
+        "macro_precision": (hits / np.maximum(matrix.sum(-2), 1)).mean(-1),
+        "macro_recall": (hits / np.maximum(matrix.sum(-1), 1)).mean(-1),
     }
 
 

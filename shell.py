@@ -18,7 +18,7 @@ class UserError(Exception):
 
 def parser(description):
     """An `argparse` parser in the scripts' one style: no abbreviations, every default shown."""
-    return argparse.ArgumentParser(
+    return _Parser(
         description=description.strip(),
         allow_abbrev=False,
         formatter_class=_HelpFormatter,
@@ -30,6 +30,11 @@ def run_name(text):
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a name of letters, digits, '-', '_' and '.'")
     return text
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        self.exit(2, f"error: {message} ({self.prog} --help tells more)\n")
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):

@@ -92,11 +92,12 @@ def test_every_kind_of_bad_file_is_a_row_and_the_rest_goes_on(trained, classify)
     np.savetxt(bad / "large.txt", good * 1000)
     status, out, err = classify("bad", "bad/missing.hea", "--fs", "300", "--unit", "mV", "--json")
     rows = {row["file"].split("/")[-1]: row for row in json.loads(out)}
+    assert {tuple(row) for row in rows.values()} == {tuple(predict.KEYS)}
     assert status == 1 and "8 of 9 files could not be classified" in err
     assert set(rows["good.txt"]["probabilities"]) == set("ANO~")
     assert sum(rows["good.txt"]["probabilities"].values()) == pytest.approx(1, abs=1e-3)
     for name, row in rows.items():
-        assert ("error" in row) == (name != "good.txt"), row
+        assert (row["error"] is None) == (name == "good.txt") and (row["class"] is None) != (name == "good.txt"), row
         assert name == "good.txt" or (name.split(".")[0] in row["error"] and "\n" not in row["error"])
     status, out, _ = classify("bad/good.txt", "--json")  # no rate and no unit
     assert status == 1 and "--fs" in json.loads(out)[0]["error"]

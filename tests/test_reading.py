@@ -376,20 +376,27 @@ def test_two_leads_and_a_time_column(tmp_path, separator, decimal, suffix):
     header = separator.join(["time(s)", "II(mV)", "I(mV)"]) + "\n"
     text = table(T, OTHER / 1000, MV, separator=separator, decimal=decimal, header=header)
     path = write(tmp_path, text, f"a{suffix}")
-    taken = "the sampling rate of 300 Hz was taken from the column time(s)"
+    taken = "the column time(s) tells the sampling rate, 300 Hz"
     check(reading.read(path), notes=["of 2 leads I was taken; the others are II", taken])
     check(reading.read(path, lead="1", fs=300), OTHER, notes=["of 2 leads II was taken", taken])
 
 
 @pytest.mark.parametrize(
     "name, scale, decimals, rate",
-    [("t [ms]", 1000, 0, 300), ("time_ms", 1000, 3, 300), ("s", 1, 4, 300), ("Zeit (s)", 1, 9, 510.227)],
+    [
+        ("t [ms]", 1000, 0, 300),
+        ("time_ms", 1000, 3, 300),
+        ("s", 1, 4, 300),
+        ("Zeit (s)", 1, 9, 510.227),
+        ("time", 1, 6, 300),
+        ("t", 1000, 3, 300),
+    ],
 )
 def test_units_of_a_time_column(tmp_path, name, scale, decimals, rate):
     """Times rounded to 1 ms still give 300 Hz."""
     times = [f"{i / rate * scale:.{decimals}f}" for i in range(len(UV))]
     text = f"{name};ECG_mV\n" + "".join(f"{t};{x:.6f}\n" for t, x in zip(times, MV, strict=True))
-    check(reading.read(write(tmp_path, text)), rate=rate, notes=["taken from the column"])
+    check(reading.read(write(tmp_path, text)), rate=rate, notes=["tells the sampling rate"])
 
 
 @pytest.mark.parametrize("header", ["", "sample,ECG\n"])
@@ -400,6 +407,13 @@ def test_an_index_column_is_left_out(tmp_path, header, start):
     check(reading.read(path, fs=300, unit="uV"))
     path = write(tmp_path, table(index, UV + 2000, decimals=0, header=header))  # no sign anywhere
     check(reading.read(path, fs=300, unit="uV"), UV + 2000)
+
+
+@pytest.mark.parametrize("scale", [300, 1e9])
+def test_times_of_an_unknown_unit_give_no_rate(tmp_path, scale):
+    """Counted samples, though a thousand a second are a rate; and nanoseconds."""
+    path = write(tmp_path, table(T * scale, MV, decimals=1, header="time,I (mV)\n"))
+    refused("does not tell its sampling rate; pass --fs HZ", path)
 
 
 def test_uneven_times_give_no_rate(tmp_path):

@@ -31,6 +31,12 @@ def test_scores_equal_scikit_learns(seed):
     assert overall["macro_recall"] == pytest.approx(metrics.recall_score(true, predicted, **keywords))
 
 
+def test_overall_takes_many_matrices():
+    matrices = np.random.default_rng(0).integers(0, 60, (3, 4, 4))
+    for key, scores in scoring.overall(matrices).items():
+        np.testing.assert_allclose(scores, [scoring.overall(matrix)[key] for matrix in matrices])
+
+
 def test_the_reports_matrix_gives_the_reports_figures():
     assert scoring.average_f1(scoring.REPORT_MATRIX) == pytest.approx(0.5553, abs=5e-5)
     assert scoring.challenge_f1(scoring.REPORT_MATRIX) == pytest.approx(0.5994, abs=1e-4)

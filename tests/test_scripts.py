@@ -154,7 +154,7 @@ def test_help_and_wrong_flags(script, tmp_path, name):
     process = script(tmp_path, name, "--help")
     assert (process.returncode == 0 and "--wandb" in process.stdout) or name != "main.py"
     process = script(tmp_path, name, "--no-such-flag")
-    assert process.returncode == 2 and "--no-such-flag" in process.stderr and "Traceback" not in process.stderr
+    assert process.returncode == 2 and "--no-such-flag" in process.stderr and process.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())
 
 
