@@ -16,7 +16,7 @@ class PhysioNetF1SweepCallback(keras.callbacks.Callback):
     inputs: anything with a length that a slice turns into a batch, as an array or `preprocessing.Images`;
     labels: class numbers (n,); chunk_size: inputs predicted at a time, which bounds the memory and changes no
     score; run: a Weights & Biases run, or None; owners: the recording of each input, where a recording has several
-    and their probabilities are averaged, or None.
+    that vote, or None.
     """
 
     def __init__(self, inputs, labels, chunk_size=256, run=None, owners=None):

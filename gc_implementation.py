@@ -36,7 +36,7 @@ def main():
         images = preprocessing.Images([recording.signal], [recording.sampling_rate], recipe)
         pixels = images[:]
         probabilities = network.predict(pixels, verbose=0)
-        voted = probabilities.mean(0)
+        voted = preprocessing.vote(probabilities, images.owners)[0]
         predicted = int(voted.argmax())
         # Of several images, the one that speaks most for the class that the vote gave, stretched ones left out.
         plain = [number for number, piece in enumerate(images.pieces) if piece[1] == recording.sampling_rate]

@@ -199,9 +199,10 @@ def train(table, recipe, name, arguments):
     if recipe.calibrate:
         rows = parts["validation"]
         voted = preprocessing.Images(rows.signal, rows.sampling_rate, recipe)
-        temperature = model.calibrate(kept, voted, labels["validation"])
+        factor, shifts = model.calibrate(kept, voted, labels["validation"])
         model.save(kept, recipe, seen, path, mine)
-        say(f"calibrated on the validation part: logits divided by {temperature:.2f}")
+        shown = ", ".join(f"{name} {shift:+.2f}" for name, shift in zip(CLASSES, shifts, strict=True))
+        say(f"calibrated on the validation part: logits times {factor:.2f}, {shown}")
     checkpoint.unlink(missing_ok=True)
     if tracker:
         tracker.finish()
@@ -213,12 +214,12 @@ def train(table, recipe, name, arguments):
         f"challenge (N, A, O) {best.challenge_F1:.4f}; from the duration alone: {scoring.average_f1(chance):.4f}, "
         f"{scoring.challenge_f1(chance):.4f}"
     )
-    if recipe.vote_stretch:
+    if recipe.calibrate or recipe.vote_stretch:
         probabilities = evaluation.predict([(kept, recipe)], parts["validation"])
         matrix = scoring.confusion_matrix(labels["validation"], probabilities.argmax(1))
         print(
-            f"the same epoch, voting over stretched recordings too: 4-class {scoring.average_f1(matrix):.4f}, "
-            f"challenge {scoring.challenge_f1(matrix):.4f}"
+            f"the model that is kept, calibrated on this part and with its whole vote: "
+            f"4-class {scoring.average_f1(matrix):.4f}, challenge {scoring.challenge_f1(matrix):.4f}"
         )
 
 

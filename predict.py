@@ -6,7 +6,7 @@
     python predict.py --check                             versions, the model and its answer on a known recording
 
 Recordings may have any sampling rate and last from 5 s to hours: longer ones than the model's input are cut into
-windows, whose probabilities are averaged. Exit status: 0 all are classified, 1 some file or the model cannot be used
+windows, whose logits are averaged. Exit status: 0 all are classified, 1 some file or the model cannot be used
 (the rest is classified all the same), 2 wrong flags.
 """
 

@@ -8,6 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 import scipy.signal
+import scipy.special
 
 DECIBELS = (-80.0, 0.0)  # of the power that images in dB show: from the rounding noise of an ECG to its peaks
 PADDED = -1.0  # a value that no image has: it marks the frames that the network leaves out
@@ -169,12 +170,15 @@ class Images:
         return image(self._prepared[1][start:], self.recipe)
 
 
-def vote(values, owners):
-    """Mean of the rows of `values` (images, …) of each recording: (recordings, …). `owners`: as `Images` has them."""
-    counts = np.bincount(owners)
-    sums = np.zeros((len(counts), *values.shape[1:]), np.float64)
-    np.add.at(sums, owners, values)
-    return (sums / counts.reshape(-1, *[1] * (values.ndim - 1))).astype(values.dtype)
+def vote(probabilities, owners):
+    """Probabilities (recordings, classes) from those of their images, (images, classes): those of the mean logits.
+
+    `owners`: as `Images` has them.
+    """
+    logits = np.log(np.maximum(probabilities, 1e-7, dtype=np.float64))
+    means = np.zeros((owners.max() + 1, logits.shape[1]))
+    np.add.at(means, owners, logits / np.bincount(owners)[owners, None])
+    return scipy.special.softmax(means, axis=1).astype(probabilities.dtype)
 
 
 if __name__ == "__main__":

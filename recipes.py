@@ -30,7 +30,7 @@ class Recipe:
 
     sampling_rate: int = 300  # Hz
     seconds: float = setting(60.0, "length of the network's input: recordings are padded or trimmed to it, in seconds")
-    vote: bool = setting(False, "cut longer recordings into several inputs and average their probabilities")
+    vote: bool = setting(False, "cut longer recordings into several inputs and average their logits")
     vote_stretch: float = setting(
         0.0, "vote also over each recording resampled in time by factors of 1 / (1 + X) and 1 + X; 0: as recorded only"
     )
@@ -78,7 +78,7 @@ class Recipe:
     weight_average: float = setting(0.0, "epochs over which the weights that are kept are a moving average; 0: none")
     batch_size: int = setting(16, "recordings per training step")
     epochs: int = setting(100, "passes over the training part")
-    calibrate: bool = setting(False, "divide the logits by the temperature that suits the validation part best")
+    calibrate: bool = setting(False, "scale and shift the logits for the likelihood and F1 of the validation part")
 
     def __post_init__(self):
         for field in dataclasses.fields(self):

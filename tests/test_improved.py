@@ -5,9 +5,11 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.special
 
 import model
 import preprocessing
+import scoring
 import training
 from augmentation import AugmentedImages
 from f1_training_callback import PhysioNetF1Callback
@@ -100,21 +102,43 @@ def test_class_weights(kind, power):
     assert weights[labels].mean() == pytest.approx(1)
 
 
-def test_calibration_finds_the_temperature():
-    rng = np.random.default_rng(0)
-    logits = rng.normal(0, 2, (6000, 4)).astype(np.float32)
-    chances = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    owners = np.repeat(np.arange(3000), 2)  # each recording has two images
-    true = np.array([rng.choice(4, p=row / row.sum()) for row in chances.reshape(3000, 2, 4).mean(1)])
+class Given(np.ndarray):
+    """Logits in place of images, each of a recording of its own unless `owners` says otherwise."""
+
+
+def calibrated(logits, owners, labels):
+    """(what `model.calibrate` returned, a function logits → probabilities) of a network that triples logits."""
     given = keras.Input((4,))
     dense = keras.layers.Dense(4, name="logits")
     network = keras.Model(given, keras.layers.Softmax()(dense(given)))
-    dense.set_weights([3 * np.eye(4), np.zeros(4)])
-
-    class Given(np.ndarray):
-        pass
-
-    images = logits.view(Given)
+    dense.set_weights([3 * np.eye(4), np.array([0, 0.5, 1, -0.5])])
+    images = logits.astype(np.float32).view(Given)
     images.owners = owners
-    assert model.calibrate(network, images, true) == pytest.approx(3, rel=0.1)
-    np.testing.assert_allclose(dense.get_weights()[0], np.eye(4), rtol=0.1)
+    return model.calibrate(network, images, labels), lambda logits: network.predict(logits, verbose=0)
+
+
+def test_calibration_undoes_a_factor_and_chooses_for_f1():
+    """Against the posterior that the labels were drawn from, and the best shifts found by trying all."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal((-1, 2, 0.5, -2), 1.2, (12000, 4))
+    posterior = scipy.special.softmax(logits, axis=1)
+    labels = (posterior.cumsum(1) > rng.random((12000, 1))).argmax(1)
+    seen, fresh = slice(0, 6000), slice(6000, None)
+    twice = np.repeat(logits[seen], 2, axis=0) + np.tile([[0.3], [-0.3]], (6000, 1)) * [1, -1, 1, -1]
+    (factor, _), probabilities = calibrated(twice, np.repeat(np.arange(6000), 2), labels[seen])
+    assert factor == pytest.approx(1 / 3, rel=0.1)
+
+    def score(values):
+        return scoring.average_f1(scoring.confusion_matrix(labels[fresh], values.argmax(1)))
+
+    steps = np.arange(0, 2, 0.25)
+    best = max(score(logits[fresh] + [a, 0, o, n]) for a in steps for o in steps for n in steps)
+    ours = score(probabilities(logits[fresh]))
+    assert score(posterior[fresh]) + 0.02 < ours <= best + 0.005 and ours > best - 0.01
+
+
+def test_calibration_of_what_has_no_optimum():
+    """A class that is absent, and others told apart without an error."""
+    labels = np.arange(30) % 3
+    (factor, shifts), probabilities = calibrated(5 * np.eye(4)[labels], np.arange(30), labels)
+    assert np.isfinite([factor, *shifts]).all() and (probabilities(np.eye(4)[:3]).argmax(1) == [0, 1, 2]).all()

@@ -98,8 +98,8 @@ def test_windows_cover_a_recording_and_are_voted_on():
     images = preprocessing.Images(signals, [300, 300, 300], recipe)
     np.testing.assert_array_equal(images.owners, [0, 1, 1, 2])
     np.testing.assert_array_equal(images[2:3][0], preprocessing.image(signals[1][9000:], recipe))
-    voted = preprocessing.vote(np.array([[1.0], [2], [4], [5]], np.float32), images.owners)
-    np.testing.assert_array_equal(voted, [[1], [3], [5]])
+    voted = preprocessing.vote(np.array([[0.9, 0.1], [0.9, 0.1], [0.5, 0.5], [1, 0]], np.float32), images.owners)
+    np.testing.assert_allclose(voted, [[0.9, 0.1], [0.75, 0.25], [1, 0]], atol=1e-6)  # odds of √(9 · 1) to 1
     assert voted.dtype == np.float32
 
 
