@@ -22,7 +22,7 @@ Channel = namedtuple("Channel", "name rate unit load")
 RATES = 50, 5000  # Hz
 LEAST_SECONDS = 5
 GAP_SECONDS, GAP_SHARE = 1, 0.1  # the longest gap, and the share of all samples, that are interpolated
-CONSTANT_SECONDS = 1  # from here on, a constant end is padding or a loose electrode
+CONSTANT_SECONDS = 0.2  # from here on, a constant end is padding or a loose electrode, and seen by the model
 # µV between the 1st and 99th percentile: the challenge's recordings have 187 to 9,795. Unlike the extremes, the
 # percentiles do not follow one electrode pop; a QRS complex every second still fills more than a hundredth.
 AMPLITUDES = 20, 20_000
