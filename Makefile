@@ -1,7 +1,7 @@
 # make demo         the whole chain on synthetic recordings: the machinery, not a result
 # make reproduce    the report's run on the real recordings
 # make improved     our own recipe on the real recordings
-# make ensemble     the same, and two more models that vote with it
+# make ensemble     the same, and four more models that vote with it
 # make test         the tests; TRAINING2017=path/of/training2017.zip adds those on the real recordings
 # make lint         ruff; make bench: the speed of the report's run against ours
 
@@ -53,8 +53,8 @@ improved: .venv/installed
 	$(PY) gc_implementation.py --run improved
 
 ensemble: improved
-	for seed in 43 44; do $(PY) main.py --recipe improved --seed $$seed --run improved-$$seed || exit; done
-	$(PY) evaluation.py --model models/improved.keras models/improved-43.keras models/improved-44.keras
+	for seed in 43 44 45 46; do $(PY) main.py --recipe improved --seed $$seed --run improved-$$seed || exit; done
+	$(PY) evaluation.py --model models/improved.keras models/improved-4[3456].keras
 
 test: .venv/installed
 	$(PY) -m pytest
