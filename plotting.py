@@ -244,7 +244,9 @@ def gradcam(image, unit, heat, frequencies, times, duration, title, path):
         axis.set(title=name, xlabel="Time (s)", ylabel="" if position else "Frequency (Hz)")
         if duration < times[-1]:
             axis.axvline(duration, color="cyan", linewidth=1.2, linestyle="--")
-            axis.text(duration, frequencies[-1] * 0.97, " padding", color="cyan", va="top", fontsize=9)
+            late = duration > 0.8 * times[-1]  # no room to the right
+            text, side = ("padding → ", "right") if late else (" padding", "left")
+            axis.text(duration, frequencies[-1] * 0.97, text, color="cyan", va="top", ha=side, fontsize=9)
     drawing.suptitle(title, fontweight="bold")
     return save(drawing, path)
 

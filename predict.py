@@ -73,6 +73,9 @@ def main():
         flags.error("a model is not a recording; write --model before each of several models")
     if not 0 <= arguments.confidence <= 1:
         flags.error(f"--confidence must be from 0 to 1, not {arguments.confidence}")
+    low, high = reading.RATES
+    if arguments.fs is not None and not low <= arguments.fs <= high:
+        flags.error(f"--fs must be from {low} to {high} Hz, not {arguments.fs:g}")
     names = arguments.model or [SHIPPED / "improved.keras"]
 
     try:
@@ -124,7 +127,7 @@ def find(names):
                 files = "text files are" if left > 1 else "text file is"
                 say(f"{path} holds WFDB records, so {left} {files} left out; name what else to classify")
             paths += found or [path]
-    return paths
+    return list(dict.fromkeys(paths))  # a file named twice, once by its folder, is one
 
 
 def classify(paths, models, arguments):
