@@ -2,11 +2,15 @@
 
 import netrc
 import os
+import ssl
+import urllib.error
+import urllib.request
 from urllib.parse import urlparse
 
 from shell import UserError, say
 
 PROJECT = "ecg-classification"
+SERVER = "https://api.wandb.ai"
 MODES = ("auto", "online", "offline", "disabled")
 
 
@@ -24,7 +28,7 @@ def logged_in():
     """Whether a W&B key is at hand, in the environment or in the netrc file that `wandb login` writes."""
     if os.environ.get("WANDB_API_KEY"):
         return True
-    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
+    host = urlparse(os.environ.get("WANDB_BASE_URL", SERVER)).hostname
     try:
         return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
     except (OSError, netrc.NetrcParseError):
@@ -94,12 +98,22 @@ def obstacle():
         import wandb
     except ImportError:
         return "the wandb package is not installed"
+    # The package's own service goes on trying, and at exit the process waits for it.
+    server = os.environ.get("WANDB_BASE_URL", SERVER)
+    try:
+        urllib.request.urlopen(server, timeout=2).close()
+    except urllib.error.HTTPError:
+        pass  # an answer, too
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        if not isinstance(reason, ssl.SSLError):  # a certificate that the package may have been told to trust
+            return f"{server} does not answer ({reason})"
     patience = os.environ.get("WANDB_HTTP_TIMEOUT")
     os.environ["WANDB_HTTP_TIMEOUT"] = "2"
     try:
         return None if wandb.login(prompt=False, verify=True) else "not logged in (wandb login)"
     except wandb.Error as error:
-        return f"it does not accept the login or does not answer ({' '.join(str(error).split())[:120]})"
+        return f"it does not accept the login ({' '.join(str(error).split())[:120]})"
     finally:
         del os.environ["WANDB_HTTP_TIMEOUT"]
         if patience:
