@@ -3,22 +3,27 @@
 # make improved     our own recipe on the real recordings
 # make ensemble     the same, and four more models that vote with it
 # make test         the tests; TRAINING2017=path/of/training2017.zip adds those on the real recordings
+# make test-slow    the slow and rare ones
 # make lint         ruff; make bench: the speed of the report's run against ours
+# make lock         renew requirements.lock, the exact versions that are installed, from requirements-dev.txt
 
 PYTHON ?= python3
 PY := $(CURDIR)/.venv/bin/python
 
-.PHONY: demo reproduce improved ensemble test lint bench
+# make REQUIREMENTS=requirements-dev.txt .venv/installed    installs the newest allowed versions instead
+REQUIREMENTS ?= requirements.lock
+
+.PHONY: demo reproduce improved ensemble test test-slow lint bench lock
 .DELETE_ON_ERROR:
 
-.venv/installed: requirements.txt requirements-dev.txt
+.venv/installed: requirements.txt requirements-dev.txt requirements.lock
 	@$(PYTHON) -c "import sys; sys.version_info >= (3, 11) or sys.exit('Python 3.11 or newer is needed: make PYTHON=python3.12')"
 	$(PYTHON) -m venv .venv
 	@echo "installing into .venv (about 3 GB, a few minutes)"
-	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(PY) -m pip install --quiet --disable-pip-version-check -r $(REQUIREMENTS)
 	@touch $@
 
-# The first recordings of the test part: noise, other, normal, fibrillation.
+# The first recordings of the test split: noise, other, normal, fibrillation.
 DEMO_FILES = $(foreach record,A00001 A00004 A00030 A00059,data/training2017/$(record).hea)
 
 demo: .venv/installed
@@ -26,13 +31,13 @@ demo: .venv/installed
 	$(PY) synthetic.py demo/data/training2017 --count 150
 	cd demo && if $(PY) ../model.py > model.txt; then weights=imagenet; else weights=random; \
 	  echo "going on with random weights: what follows shows the machinery, not a result"; fi && \
-	$(PY) ../main.py --data data/training2017 --weights $$weights --epochs 10 && \
-	$(PY) ../evaluation.py && \
-	$(PY) ../gc_implementation.py
+	$(PY) ../main.py --data data/training2017 --weights $$weights --epochs 10 --run report && \
+	$(PY) ../evaluation.py --run report && \
+	$(PY) ../gc_implementation.py --run report
 	cd demo && \
-	$(PY) ../main.py --data data/training2017 --recipe improved --epochs 30 --batch-size 8 && \
+	$(PY) ../main.py --data data/training2017 --recipe improved --epochs 30 --batch-size 8 --run improved && \
 	$(PY) ../evaluation.py --run improved && \
-	echo "noise, other, normal and fibrillation of the synthetic test part, classified by the model trained just now:" && \
+	echo "noise, other, normal and fibrillation of the synthetic test split, classified by the model trained just now:" && \
 	$(PY) ../predict.py --model models/improved.keras $(DEMO_FILES) && \
 	echo "the same by the shipped model, which was trained on real recordings:" && \
 	$(PY) ../predict.py $(DEMO_FILES)
@@ -40,7 +45,7 @@ demo: .venv/installed
 	@echo "The recordings were synthetic: the scores above say nothing about real ones. All files are in demo/."
 	@echo "Open demo/figures/example_recordings.png (what the recordings look like),"
 	@echo "     demo/figures/improved/test_confusion_matrix.png (how they were classified) and"
-	@echo "     demo/figures/paper/gradcam_A.png (where the report's network looked)."
+	@echo "     demo/figures/report/gradcam_A.png (where the report's network looked)."
 
 reproduce: .venv/installed
 	$(PY) main.py
@@ -53,11 +58,14 @@ improved: .venv/installed
 	$(PY) gc_implementation.py --run improved
 
 ensemble: improved
-	for seed in 43 44 45 46; do $(PY) main.py --recipe improved --seed $$seed --run improved-$$seed || exit; done
-	$(PY) evaluation.py --model models/improved.keras models/improved-4[3456].keras
+	for seed in 43 44 45 46; do $(PY) main.py --recipe improved --seed $$seed || exit; done
+	$(PY) evaluation.py --model models/improved.keras models/improved-seed-4[3456].keras
 
 test: .venv/installed
 	$(PY) -m pytest
+
+test-slow: .venv/installed
+	$(PY) -m pytest -m slow
 
 lint: .venv/installed
 	$(PY) -m ruff check .
@@ -65,3 +73,6 @@ lint: .venv/installed
 
 bench: .venv/installed
 	$(PY) benchmarks/paper_run.py
+
+lock: .venv/installed
+	.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --upgrade requirements-dev.txt -o requirements.lock

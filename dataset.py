@@ -15,7 +15,7 @@ import pandas as pd
 import scipy.io
 
 from recipes import CLASSES
-from shell import UserError, parser, run, say, writing
+from shell import UserError, parser, run_script, say, writing
 
 DEFAULT_DATA = Path("data/training2017.zip")
 SPLIT_FILE = Path("data/split.csv")
@@ -233,8 +233,8 @@ def split(table, test_seed=42, validation_seed=42):
     """A split of a table sorted by record, by default the report's: a Series of train, validation or test, index as
     `table`.
 
-    A stratified fifth is the test part, which `test_seed` alone decides; a stratified quarter of the rest is the
-    validation part.
+    A stratified fifth is the test split, which `test_seed` alone decides; a stratified quarter of the rest is the
+    validation split.
     """
     from sklearn.model_selection import train_test_split  # slow to import
 
@@ -242,21 +242,21 @@ def split(table, test_seed=42, validation_seed=42):
     if len(counts) < 2 or counts.min() < 5:
         raise UserError(
             f"class {counts.index[-1]} has {counts.min()} records and there are {len(counts)} classes; "
-            "a split into three parts needs two classes with at least 5 records each"
+            "splits into three need two classes with at least 5 records each"
         )
     rest, test = train_test_split(table.index, test_size=0.2, stratify=table.label, random_state=test_seed)
     _, validation = train_test_split(rest, test_size=0.25, stratify=table.label[rest], random_state=validation_seed)
-    part = pd.Series("train", index=table.index, name="split")
-    part[test], part[validation] = "test", "validation"
-    return part
+    column = pd.Series("train", index=table.index, name="split")
+    column[test], column[validation] = "test", "validation"
+    return column
 
 
 def folds(table, path=None, seed=42):
     """Splits of cross-validation: a DataFrame of train, validation or test, a column per fold, index as `table`.
 
     path: a CSV file of record, fold0, fold1 … with train, valid or test; None: five stratified folds of our own, each
-    once the test part and once, for the fold before it, the validation part. Raises `UserError` for a file that does
-    not say what part a record of `table` has, or has no record for a part.
+    once the test split and once, for the fold before it, the validation split. Raises `UserError` for a file that does
+    not say in which split a record of `table` is, or has no record for a split.
     """
     if path is None:
         from sklearn.model_selection import StratifiedKFold
@@ -291,7 +291,7 @@ def folds(table, path=None, seed=42):
     return columns
 
 
-def digest(table):
+def fingerprint(table):
     """A hash (hexadecimal) of all that `table` holds, by which a result can tell the recordings it belongs to."""
     key = sha256()
     for row in table.itertuples(index=False):
@@ -299,6 +299,11 @@ def digest(table):
         key.update(f"{[value for name, value in values.items() if name != 'signal']} ".encode())
         key.update(np.ascontiguousarray(values["signal"]))
     return key.hexdigest()
+
+
+def labels(table):
+    """The indices of the classes of `table`'s recordings, (n,)."""
+    return table.label.map(CLASSES.index).to_numpy(int)
 
 
 def seconds(table):
@@ -321,4 +326,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

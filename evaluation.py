@@ -1,4 +1,4 @@
-"""Score a saved model, or an ensemble of several, on its held-out test part.
+"""Score a saved model, or an ensemble of several, on its held-out test split.
 
     python evaluation.py                                            the run of `python main.py`
     python evaluation.py --run mine                                 another run
@@ -13,7 +13,16 @@ import json
 import dataset
 import runs
 from recipes import CLASSES
-from shell import make_folders, parser, run, say, writing
+from shell import make_folders, parser, run_script, say, writing
+
+OVERALL = {
+    "avg_F1_score": "F1, 4-class average",
+    "challenge_F1": "F1, challenge (N, A, O)",
+    "accuracy": "Accuracy",
+    "macro_precision": "Precision (macro)",
+    "macro_recall": "Recall (macro)",
+    "macro_AUC": "AUC (macro)",
+}
 
 
 def main():
@@ -21,79 +30,46 @@ def main():
     runs.add_flags(flags, models="+")
     arguments = flags.parse_args()
 
-    name, models, table, seen = runs.open_run(arguments)
-    folder = f"figures/{name}"
-    make_folders(folder)
-    true = table.label.map(CLASSES.index).to_numpy()
-    probabilities = predict(models, table)
+    run, models, table, seen = runs.open_run(arguments.run, arguments.model, arguments.data, arguments.labels)
+    make_folders(run.figures)
+
+    import model
+    import scoring
+
+    true = dataset.labels(table)
+    probabilities = model.classify(models, table.signal, table.sampling_rate)
     metrics = {
-        "labels": arguments.labels or models[0][1].labels,
-        **measure(true, probabilities),
+        "labels": arguments.labels or models[0][1].recipe.labels,
+        **scoring.measure(true, probabilities),
         "baselines": baselines(table, seen, true, probabilities),
     }
     if metrics["labels"] != "reference":
         say(f"note: the report used the labels `reference`; on {metrics['labels']} the figures do not compare")
     print_tables(metrics)
-    draw(true, probabilities, metrics, folder)
-    with writing(f"{folder}/metrics.json") as temporary:
+    draw(true, probabilities, metrics, run.figures)
+    with writing(run.figures / "metrics.json") as temporary:
         temporary.write_text(json.dumps(metrics, indent=2) + "\n")
-    with writing(f"{folder}/predictions.csv") as temporary:
-        predictions(table, probabilities).to_csv(temporary, index=False, float_format="%.6f")
-    print(f"wrote {folder}/; next: {runs.gradcam_command(arguments, name)}")
-
-
-def predict(models, table):
-    """Probabilities (n, 4) for the recordings of `table`, averaged over `models`, a list of (model, recipe)."""
-    import numpy as np
-
-    import model
-    from preprocessing import Images
-
-    return np.mean(
-        [model.predict(network, Images(table.signal, table.sampling_rate, recipe)) for network, recipe in models],
-        axis=0,
-    )
-
-
-def measure(true, probabilities):
-    """All figures of merit of `probabilities` (n, 4) for class numbers `true` (n,), ready for JSON.
-
-    Intervals are 95 % bootstrap intervals over recordings; AUCs are one-vs-rest, None for a class without recordings.
-    """
-    import numpy as np
-
-    import scoring
-
-    matrix = scoring.confusion_matrix(true, probabilities.argmax(1))
-    areas = scoring.one_vs_rest_auc(true, probabilities)
-    return {
-        "recordings": len(true),
-        "F1": dict(zip(CLASSES, scoring.f1_per_class(matrix).tolist(), strict=True)),
-        "F1_interval": dict(zip(CLASSES, scoring.interval(matrix, scoring.f1_per_class), strict=True)),
-        **{key: float(score) for key, score in scoring.overall(matrix).items()},
-        **{
-            f"{key}_interval": scoring.interval(matrix, lambda cells, key=key: scoring.overall(cells)[key])
-            for key in scoring.overall(matrix)
-        },
-        "calibration_error": scoring.calibration_error(true, probabilities),
-        "macro_AUC": float(np.nanmean(areas)),
-        "AUC": {name: None if np.isnan(area) else float(area) for name, area in zip(CLASSES, areas, strict=True)},
-        "confusion_matrix": matrix.tolist(),
-    }
+    with writing(run.figures / "predictions.csv") as temporary:
+        scoring.predictions(table, probabilities).to_csv(temporary, index=False, float_format="%.6f")
+    gradcam = runs.command("gc_implementation.py", run.name, arguments.model, arguments.data, arguments.labels)
+    print(f"wrote {run.figures}/; next: {gradcam}")
 
 
 def baselines(table, seen, true, probabilities):
     """What the score owes to durations: {name: {recordings, avg_F1_score, challenge_F1}}.
 
     `duration only` guesses from the duration alone, learned on `seen`, the recordings the model has seen; `exactly
-    30 s` is the model's own score where the duration tells nothing.
+    30 s` is the model's own score where the duration tells nothing. true: indices of classes (n,).
     """
     import scoring
 
-    alike = (dataset.seconds(table) == 30).to_numpy()
+    seconds = dataset.seconds(table)
+    alike = (seconds == 30).to_numpy()
     matrices = {}
     if len(seen):
-        matrices["duration only"] = duration_only(seen, table)
+        matrices["duration only"] = scoring.duration_baseline(
+            dataset.seconds(seen), dataset.labels(seen), seconds, true
+        )
     if alike.any():
         matrices["exactly 30 s"] = scoring.confusion_matrix(true[alike], probabilities[alike].argmax(1))
     return {
@@ -106,40 +82,11 @@ def baselines(table, seen, true, probabilities):
     }
 
 
-def duration_only(seen, table):
-    """Confusion matrix (4, 4) on `table` of a guess from the duration alone, learned on the recordings `seen`."""
-    import scoring
-
-    numbers = [rows.label.map(CLASSES.index) for rows in (seen, table)]
-    guessed = scoring.duration_baseline(dataset.seconds(seen), numbers[0], dataset.seconds(table))
-    return scoring.confusion_matrix(numbers[1], guessed)
-
-
-def _report():
-    """The report's figures, computed from its confusion matrix; its AUCs are as it printed them."""
-    import scoring
-
-    matrix = scoring.REPORT_MATRIX
-    return {
-        "F1": dict(zip(CLASSES, scoring.f1_per_class(matrix).tolist(), strict=True)),
-        **scoring.overall(matrix),
-        "macro_AUC": float(scoring.REPORT_AUC.mean()),
-    }
-
-
-OVERALL = {
-    "avg_F1_score": "F1, 4-class average",
-    "challenge_F1": "F1, challenge (N, A, O)",
-    "accuracy": "Accuracy",
-    "macro_precision": "Precision (macro)",
-    "macro_recall": "Recall (macro)",
-    "macro_AUC": "AUC (macro)",
-}
-
-
 def print_tables(metrics):
     """Print Figures 5 and 6 as tables: this run, its 95 % interval where there is one, the report."""
-    report = _report()
+    import scoring
+
+    report = scoring.report()
     rows = [(f"F1 {name}", metrics["F1"][name], metrics["F1_interval"][name], report["F1"][name]) for name in CLASSES]
     rows += [(title, metrics[key], metrics.get(f"{key}_interval"), report[key]) for key, title in OVERALL.items()]
     print(f"{metrics['recordings']:,} test recordings, labels {metrics['labels']}\n")
@@ -161,40 +108,30 @@ def draw(true, probabilities, metrics, folder):
     import numpy as np
 
     import plotting
+    import scoring
 
-    report = _report()
+    report = scoring.report()
     plotting.bars_beside_report(
         CLASSES,
         list(metrics["F1"].values()),
         list(metrics["F1_interval"].values()),
         list(report["F1"].values()),
-        "F1 score of each class, test part",
-        f"{folder}/class_f1_scores.png",
+        "F1 score of each class, test split",
+        folder / "class_f1_scores.png",
     )
-    names = [title.replace("F1, ", "F1,\n").replace(" (", "\n(") for title in OVERALL.values()]
     plotting.bars_beside_report(
-        names,
+        [title.replace("F1, ", "F1,\n").replace(" (", "\n(") for title in OVERALL.values()],
         [metrics[key] for key in OVERALL],
         [metrics.get(f"{key}_interval", (np.nan, np.nan)) for key in OVERALL],
         [report[key] for key in OVERALL],
-        "Overall metrics, test part",
-        f"{folder}/overall_metrics.png",
+        "Overall metrics, test split",
+        folder / "overall_metrics.png",
     )
-    plotting.multi_class_roc(true, probabilities, f"{folder}/multi_class_roc.png")
+    plotting.multi_class_roc(true, probabilities, folder / "multi_class_roc.png")
     plotting.confusion_matrix(
-        np.array(metrics["confusion_matrix"]), "Test confusion matrix", f"{folder}/test_confusion_matrix.png"
+        np.array(metrics["confusion_matrix"]), "Test confusion matrix", folder / "test_confusion_matrix.png"
     )
-
-
-COLUMNS = [f"probability_{name}" for name in CLASSES]
-
-
-def predictions(table, probabilities):
-    """DataFrame of record, label and the `probabilities` (n, 4) of the recordings of `table`, index 0 to n - 1."""
-    import pandas as pd
-
-    return table[["record", "label"]].join(pd.DataFrame(probabilities, columns=COLUMNS))
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

@@ -13,7 +13,7 @@ import numpy as np
 import preprocessing
 import runs
 from recipes import CLASSES
-from shell import UserError, make_folders, parser, run, say, writing
+from shell import UserError, make_folders, parser, run_script, say, writing
 
 
 def main():
@@ -26,52 +26,15 @@ def main():
 
     import pandas as pd
 
-    import model
-    import plotting
-
-    name, [(network, recipe)], table, _ = runs.open_run(arguments)
-    make_folders(f"figures/{name}")
+    run, models, table, _ = runs.open_run(arguments.run, arguments.model, arguments.data, arguments.labels)
+    make_folders(run.figures)
     rows = []
     for title, recording in choose(table, arguments.record).items():
-        images = preprocessing.Images([recording.signal], [recording.sampling_rate], recipe)
-        pixels = images[:]
-        probabilities = network.predict(pixels, verbose=0)
-        voted = preprocessing.vote(probabilities, images.owners)[0]
-        predicted = int(voted.argmax())
-        # Of several images, the one that speaks most for the class that the vote gave, stretched ones left out.
-        plain = [number for number, piece in enumerate(images.pieces) if piece[1] == recording.sampling_rate]
-        best = max(plain, key=lambda number: probabilities[number, predicted])
-        image, begin = pixels[best], images.pieces[best][2] / recipe.sampling_rate
-        heat = explain(network, image, predicted, model.COLUMN if recipe.backbone == "compact" else None)
-        seconds = len(recording.signal) / recording.sampling_rate
-        padding = share_on_padding(heat, seconds - begin, recipe)
-        if not heat.any():
-            say(f"{recording.record}: the map is empty: nothing in the last maps speaks for {CLASSES[predicted]}")
-        frequencies, times = preprocessing.image_axes(recipe)
-        path = plotting.gradcam(
-            *preprocessing.shown(image, recipe),
-            heat,
-            frequencies,
-            times + begin,
-            seconds if recipe.padding != "wrap" else np.inf,
-            f"{recording.record}: true class {recording.label}, predicted {CLASSES[predicted]} ({voted.max():.0%}), "
-            f"{padding:.0%} of the heat on padding" + (f"; part of {seconds:.0f} s" if len(plain) > 1 else ""),
-            f"figures/{name}/gradcam_{title}.png",
-        )
-        print(f"{path}: true {recording.label}, predicted {CLASSES[predicted]}, {padding:.1%} of the heat on padding")
-        rows.append(
-            {
-                "record": recording.record,
-                "label": recording.label,
-                "predicted": CLASSES[predicted],
-                "seconds": seconds,
-                "heat_on_padding": padding,
-            }
-        )
-    with writing(f"figures/{name}/gradcam.csv") as temporary:
+        rows.append(explain(models[0], recording, run.figures / f"gradcam_{title}.png"))
+    with writing(run.figures / "gradcam.csv") as temporary:
         pd.DataFrame(rows).to_csv(temporary, index=False, float_format="%.4f")
     print(
-        f"wrote figures/{name}/gradcam.csv; on average {np.mean([row['heat_on_padding'] for row in rows]):.1%} "
+        f"wrote {run.figures}/gradcam.csv; on average {np.mean([row['heat_on_padding'] for row in rows]):.1%} "
         "of the heat lies on padding"
     )
 
@@ -88,8 +51,51 @@ def choose(table, records):
     return {record: rows.loc[record] for record in records}
 
 
-def explain(network, image, number, column=None):
-    """The heat of one `image` (frequencies, frames) for class `number`: float32 of its shape, 0 to 1, or all 0.
+def explain(saved, recording, path):
+    """Draw into `path` where a model looked in a `recording`, a row of the table; return a row of gradcam.csv.
+
+    saved: (network, card). Of several images, the one that speaks most for the class that the vote gave is drawn.
+    """
+    import model
+    import plotting
+
+    network, card = saved
+    recipe = card.recipe
+    images = preprocessing.Images([recording.signal], [recording.sampling_rate], recipe)
+    pixels = images[:]
+    probabilities = model.predict(network, pixels, batch_size=1)  # filling a batch up would take as long as sixteen
+    voted = model.calibrated(preprocessing.vote(probabilities, images.owners), card.calibration)[0]
+    predicted = int(voted.argmax())
+    plain = [place for place, piece in enumerate(images.pieces) if piece.rate == recording.sampling_rate]
+    best = max(plain, key=lambda place: probabilities[place, predicted])
+    begin = images.pieces[best].start / recipe.sampling_rate
+    heat = gradcam(network, pixels[best], predicted, model.BACKBONES[recipe.backbone].column)
+    seconds = len(recording.signal) / recording.sampling_rate
+    padding = share_on_padding(heat, seconds - begin, recipe)
+    if not heat.any():
+        say(f"{recording.record}: the map is empty: nothing in the last maps speaks for {CLASSES[predicted]}")
+    part = f"; part of {seconds:.0f} s" if len(plain) > 1 else ""
+    plotting.gradcam(
+        preprocessing.picture(pixels[best], recipe, begin),
+        heat,
+        seconds if recipe.padding != "wrap" else np.inf,
+        f"{recording.record}: true class {recording.label}, predicted {CLASSES[predicted]} ({voted.max():.0%}), "
+        f"{padding:.0%} of the heat on padding{part}",
+        path,
+    )
+    print(f"{path}: true {recording.label}, predicted {CLASSES[predicted]}, {padding:.1%} of the heat on padding")
+    return {
+        "record": recording.record,
+        "label": recording.label,
+        "predicted": CLASSES[predicted],
+        "seconds": seconds,
+        "heat_on_padding": padding,
+    }
+
+
+def gradcam(network, image, predicted, column=None):
+    """The heat of one `image` (frequencies, frames) for the class of index `predicted`: float32 of its shape, 0 to 1,
+    or all 0.
 
     column: frames between the columns of the last maps, the first at the first frame; None: the maps cover the image
     evenly, as those of a resized picture do.
@@ -98,7 +104,7 @@ def explain(network, image, number, column=None):
     localization", equations 1 and 2) on the last maps before they are pooled, for the report's base conv_7b_ac. The
     logit is differentiated, since the gradient of a saturated softmax is zero.
     """
-    import keras
+    from keras_setup import keras
 
     if keras.backend.backend() != "tensorflow":
         raise UserError("Grad-CAM needs the TensorFlow backend: unset KERAS_BACKEND")
@@ -109,7 +115,7 @@ def explain(network, image, number, column=None):
         inputs = tf.convert_to_tensor(image[np.newaxis])
         tape.watch(inputs)  # a network without trainable weights is not watched otherwise
         maps, logits = keras.Model(network.input, outputs)(inputs)
-        chosen = logits[0, number]
+        chosen = logits[0, predicted]
     weights = tf.reduce_mean(tape.gradient(chosen, maps), axis=(1, 2), keepdims=True)
     heat = np.maximum((weights * maps).numpy().sum(-1)[0], 0)
     if column:
@@ -132,4 +138,4 @@ def share_on_padding(heat, duration, recipe):
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

@@ -6,16 +6,16 @@
     python main.py --recipe improved --labels v3 --folds FILE.csv       a model and a score for each fold
     python main.py --data FOLDER --labels v3 --run mine
 
-The same command continues a training that was interrupted.
+An interrupted training continues when you give the same command again; one that is finished is not trained again.
 
 Writes figures/class_distribution.png, sequence_length_distribution.png and example_recordings.png, data/split.csv,
-models/RUN.keras (best by validation F1), models/RUN.csv (one row per epoch), models/RUN.json (settings) and
-figures/RUN/training_f1.png. With --folds there is no data/split.csv, the rest is written for each of RUN-fold0,
-RUN-fold1 …, and their scores are in figures/RUN/folds.json and fold_predictions.csv.
+models/RUN.keras (best by validation F1), models/RUN.csv (one row per epoch) and figures/RUN/training_f1.png. With
+--folds there is no data/split.csv, the rest is written for each of RUN-fold0, RUN-fold1 …, and their scores are in
+figures/RUN/folds.json and fold_predictions.csv. RUN is the recipe's name and what was changed in it.
 """
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import dataset
@@ -24,7 +24,7 @@ import recipes
 import runs
 import tracking
 from recipes import CLASSES
-from shell import UserError, make_folders, parser, run, run_name, say, writing
+from shell import UserError, make_folders, parser, run_name, run_script, say, writing
 
 
 def main():
@@ -32,9 +32,8 @@ def main():
     flags.add_argument(
         "--data", type=Path, default=dataset.DEFAULT_DATA, metavar="PATH", help="zip or folder of recordings"
     )
-    recipes.add_flags(flags)
     flags.add_argument(
-        "--run", type=run_name, metavar="NAME", help="name of the run's files (default: the recipe's name)"
+        "--run", type=run_name, metavar="NAME", help="name of the run's files (default: the recipe's, with its changes)"
     )
     flags.add_argument(
         "--folds",
@@ -45,32 +44,42 @@ def main():
         "stratified folds",
     )
     tracking.add_flag(flags)
+    recipes.add_flags(flags)
     arguments = flags.parse_args()
     recipe = recipes.from_flags(flags, arguments)
-    name = arguments.run or recipe.name
+    run = choose_run(arguments.run, recipe)
+    check(recipe, arguments.folds)
+    make_folders("data", "models", run.figures)
+
+    table = dataset.read_recordings(arguments.data, recipe.labels)
+    explore(table, recipe)
+    if arguments.folds is not None:
+        folds = dataset.folds(table, arguments.folds or None, recipe.split_seed)
+        return cross_validate(table, folds, recipe, run, arguments.data, arguments.wandb)
+    table["split"] = dataset.split(table, recipe.split_seed, recipe.seed)
+    dataset.write_split(table)
+    train(table, recipe, run, arguments.data, arguments.wandb)
+    print(f"wrote {run.model} and {run.figures}/training_f1.png; next: {runs.command('evaluation.py', run.name)}")
+
+
+def choose_run(name, recipe):
+    """The `Run` called `name` or, without one, as the recipe and what was changed in it."""
+    run = runs.Run(name or recipe.title[:100])
+    if not name and recipe.changes:
+        say(
+            f"the recipe {recipe.name} was changed, so the run is called {run.name}; --run NAME would call it otherwise"
+        )
+    return run
+
+
+def check(recipe, folds):
+    """Refuse files that do not exist before the work begins."""
     if recipe.weights not in ("imagenet", "random") and not Path(recipe.weights).is_file():
         raise UserError(f"{recipe.weights} does not exist; pass --weights imagenet, random or a weights file")
     if recipe.weights == "random" and recipe.backbone != "compact":
         say(f"note: {recipe.backbone} starts with random weights")
-    if arguments.folds and not Path(arguments.folds).is_file():
-        raise UserError(f"--folds {arguments.folds} does not exist; name a CSV file of record,fold0,fold1,…")
-    make_folders("data", "models", "figures", f"figures/{name}")
-
-    if Path(f"models/{name}.keras").exists() and not Path(f"models/{name}.checkpoint.npz").exists():
-        say(f"note: models/{name}.keras of an earlier run will be replaced; --run NAME would keep it")
-    table = dataset.read_recordings(arguments.data, recipe.labels)
-    explore(table, recipe)
-    if arguments.folds is not None:
-        return cross_validate(table, recipe, name, arguments)
-    table["split"] = dataset.split(table, recipe.split_seed, recipe.seed)
-    dataset.write_split(table)
-    say(f"{len(table):,} recordings: " + ", ".join(f"{n:,} {part}" for part, n in table.split.value_counts().items()))
-
-    train(table, recipe, name, arguments)
-    print(
-        f"wrote models/{name}.keras and figures/{name}/training_f1.png; "
-        f"next: python evaluation.py{'' if name == 'paper' else f' --run {name}'}"
-    )
+    if folds and not Path(folds).is_file():
+        raise UserError(f"--folds {folds} does not exist; name a CSV file of record,fold0,fold1,…")
 
 
 def explore(table, recipe):
@@ -80,148 +89,172 @@ def explore(table, recipe):
     plotting.class_distribution(table.label, "figures/class_distribution.png")
     seconds = dataset.seconds(table)
     plotting.sequence_length_distribution(seconds, "figures/sequence_length_distribution.png")
-    axes = preprocessing.image_axes(recipe)
     examples = {}
     for label in CLASSES:
         of_class = table[(table.label == label) & (seconds >= 20)]
         if len(of_class):
             record, signal, rate = of_class[["record", "signal", "sampling_rate"]].iloc[0]
-            image = preprocessing.image(preprocessing.prepare(signal, rate, recipe), recipe)
-            examples[label] = (record, signal, rate, *preprocessing.shown(image, recipe), *axes)
+            pixels = preprocessing.image(preprocessing.prepare(signal, rate, recipe), recipe)
+            examples[label] = record, signal, rate, preprocessing.picture(pixels, recipe)
     plotting.example_recordings(examples, "figures/example_recordings.png")
     say("figures/class_distribution.png, sequence_length_distribution.png and example_recordings.png are drawn")
 
 
-def cross_validate(table, recipe, name, arguments):
-    """Train and score `recipe` on each fold; print every fold, their mean and deviation, and the pooled score.
+def train(table, recipe, run, data, mode):
+    """Train `recipe` on the split in `table`, keep the best model in the run's file, and print its scores.
 
-    A fold whose model an earlier call has finished, by this recipe and on these recordings, is not trained again.
+    data: where the recordings are; mode: of Weights & Biases. A training that is finished is not done again.
     """
-    import numpy as np
     import pandas as pd
 
-    import evaluation
+    import plotting
+    import scoring
+    import training
+
+    fingerprint = training.fingerprint(table, recipe)
+    with run.lock():
+        card = run.finished(fingerprint)
+        if card:
+            say(f"{run.model} is finished, by this recipe and on these recordings; delete it to train it again")
+        else:
+            card = learn(table, recipe, run, fingerprint, data, mode)
+        run.checkpoint.unlink(missing_ok=True)
+    history = pd.DataFrame(card.history)
+    plotting.training_f1(history, run.figures / "training_f1.png")
+    best = history.loc[history.avg_F1_score.idxmax()]
+    print(
+        f"best validation F1 in epoch {best.epoch:.0f}: 4-class {best.avg_F1_score:.4f}, "
+        f"challenge (N, A, O) {best.challenge_F1:.4f}"
+    )
+    steps = ["calibrated on this split"] * recipe.calibrate + ["with its whole vote"] * bool(recipe.vote_stretch)
+    if steps:
+        print(
+            f"the model that is kept, {' and '.join(steps)}: 4-class {card.scores['avg_F1_score']:.4f}, "
+            f"challenge {card.scores['challenge_F1']:.4f}"
+        )
+    rows, validation = (table[table.split == split] for split in ("train", "validation"))
+    baseline = duration_baseline(rows, validation)
+    print(
+        f"from the duration alone: 4-class {scoring.average_f1(baseline):.4f}, "
+        f"challenge {scoring.challenge_f1(baseline):.4f}"
+    )
+
+
+def duration_baseline(seen, table):
+    """Confusion matrix (4, 4) on `table` of a guess from the duration alone, learned on the recordings `seen`."""
+    import scoring
+
+    return scoring.duration_baseline(
+        dataset.seconds(seen), dataset.labels(seen), dataset.seconds(table), dataset.labels(table)
+    )
+
+
+def learn(table, recipe, run, fingerprint, data, mode):
+    """Train by `recipe`, and finish: the final `Card`, which the run's model then holds."""
+    import model
+    import training
+    from f1_training_callback import PhysioNetF1Callback
+
+    if run.model.exists() and not run.checkpoint.exists():
+        say(f"note: {run.model}, of another training, will be replaced")
+    say(f"{len(table):,} recordings: " + ", ".join(f"{n:,} {split}" for split, n in table.split.value_counts().items()))
+    tracker = tracking.start(mode, run.name, asdict(recipe))
+    prepared = training.prepare(table, recipe)
+    seen = frozenset(table.record[table.split != "test"])
+    card = runs.Card(recipe, seen, fingerprint, str(data))
+    scorer = PhysioNetF1Callback(
+        prepared.validation,
+        prepared.validation_labels,
+        save=lambda: runs.save(prepared.network.complete, card, run.model),
+        chunk_size=2 * model.BATCH if recipe.streams else 256,
+        tracker=tracker,
+        owners=prepared.owners,
+    )
+    history = training.fit(prepared.trained, prepared.inputs, prepared.labels, recipe, scorer, run, fingerprint)
+    if tracker:
+        tracker.finish()
+    card = card._replace(history=history.to_dict("records"))
+    card = finish(card, run, table[table.split == "validation"])
+    # The model, its calibration and its history appear in one step, after which the training is finished.
+    runs.replace_card(run.model, card)
+    return card
+
+
+def finish(card, run, validation):
+    """`card` with the calibration of the run's best epoch and its scores on the `validation` split."""
+    import numpy as np
+
+    import model
+    import scoring
+    import training
+
+    best = max(card.history, key=lambda row: row["avg_F1_score"])
+    if not (card.recipe.calibrate or card.recipe.vote_stretch):
+        return card._replace(scores={key: best[key] for key in scoring.SCORES})
+    probabilities = model.classify([runs.load(run.model)], validation.signal, validation.sampling_rate)
+    labels = dataset.labels(validation)
+    if card.recipe.calibrate:
+        factor, shifts = training.calibrate(np.log(np.maximum(probabilities, 1e-12)), labels)
+        card = card._replace(calibration=(factor, shifts.tolist()))
+        probabilities = model.calibrated(probabilities, card.calibration)
+        shown = ", ".join(f"{name} {shift:+.2f}" for name, shift in zip(CLASSES, shifts, strict=True))
+        say(f"calibrated on the validation split: logits times {factor:.2f}, {shown}")
+    return card._replace(scores=scoring.epoch_scores(scoring.confusion_matrix(labels, probabilities.argmax(1))))
+
+
+def cross_validate(table, folds, recipe, run, data, mode):
+    """Train and score `recipe` on each of `folds`, print every score, their mean and deviation, and the pooled score.
+
+    folds: DataFrame of train, validation or test, a column per fold. A fold that an earlier call has finished, by this
+    recipe and on these recordings, is not trained again.
+    """
+    import pandas as pd
+
     import model
     import scoring
 
-    folds = dataset.folds(table, arguments.folds or None, recipe.split_seed)
-    scored, chance = [], 0
-    for fold, part in folds.items():
-        run = f"{name}-{fold}"
-        make_folders(f"figures/{run}")
-        path, checkpoint = Path(f"models/{run}.keras"), Path(f"models/{run}.checkpoint.npz")
-        known = part != "test"
-        test = table[~known].reset_index(drop=True)
-        card = runs.read_card(path) if path.exists() and not checkpoint.exists() else None
-        if not card or (card.recipe, card.identity) != (recipe, identity(table.assign(split=part))):
-            say(f"{fold}: {', '.join(f'{n:,} {kind}' for kind, n in part.value_counts().items())}")
-            model.keras.backend.clear_session()
-            train(table.assign(split=part), recipe, run, arguments)
-        probabilities = evaluation.predict([(model.load(path), recipe)], test)
-        scored.append(evaluation.predictions(test, probabilities).assign(fold=fold))
-        chance = chance + evaluation.duration_only(table[known], test)
-
-    results = {}
+    scored, baseline = [], 0
+    for fold, split in folds.items():
+        one = runs.Run(f"{run.name}-{fold}")
+        make_folders(one.figures)
+        print(f"{fold}:")
+        train(table.assign(split=split), recipe, one, data, mode)
+        test = table[split == "test"].reset_index(drop=True)
+        probabilities = model.classify([runs.load(one.model)], test.signal, test.sampling_rate)
+        scored.append(scoring.predictions(test, probabilities).assign(fold=fold))
+        baseline = baseline + duration_baseline(table[split != "test"], test)
+        model.keras.backend.clear_session()
     pooled = pd.concat(scored)
+    results = {}
     for fold, rows in [*zip(folds, scored, strict=True), ("pooled", pooled)]:
-        true = rows.label.map(CLASSES.index).to_numpy()
-        results[fold] = evaluation.measure(true, rows[evaluation.COLUMNS].to_numpy())
+        results[fold] = scoring.measure(dataset.labels(rows), rows[scoring.COLUMNS].to_numpy())
+    print_folds(results)
+    print(
+        f"from the duration alone, pooled: 4-class {scoring.average_f1(baseline):.4f}, "
+        f"challenge {scoring.challenge_f1(baseline):.4f}"
+    )
+    with writing(run.figures / "folds.json") as temporary:
+        temporary.write_text(json.dumps({"recipe": asdict(recipe), "folds": results}, indent=2) + "\n")
+    with writing(run.figures / "fold_predictions.csv") as temporary:
+        pooled.to_csv(temporary, index=False, float_format="%.6f")
+    print(f"wrote {run.figures}/folds.json and fold_predictions.csv")
+
+
+def print_folds(results):
+    """Print a line of F1 scores for each of `results`, {fold: figures of merit}, of which the last is pooled."""
+    import numpy as np
+
     shown = {"4-class": "avg_F1_score", "challenge": "challenge_F1"}
     print(f"{'F1':<8}" + "".join(f"{title:>11}" for title in (*CLASSES, *shown)))
     lines = {
         fold: [*result["F1"].values(), *(result[key] for key in shown.values())] for fold, result in results.items()
     }
-    values = np.array([lines[fold] for fold in folds])
+    values = np.array(list(lines.values())[:-1])
     if len(values) > 1:
         lines |= {"mean": values.mean(0), "sd": values.std(0, ddof=1)}
     for title, line in lines.items():
         print(f"{title:<8}" + "".join(f"{value:>11.4f}" for value in line))
-    with writing(f"figures/{name}/folds.json") as temporary:
-        temporary.write_text(json.dumps({"recipe": asdict(recipe), "folds": results}, indent=2) + "\n")
-    with writing(f"figures/{name}/fold_predictions.csv") as temporary:
-        pooled.to_csv(temporary, index=False, float_format="%.6f")
-    print(
-        f"from the duration alone, pooled: 4-class {scoring.average_f1(chance):.4f}, "
-        f"challenge {scoring.challenge_f1(chance):.4f}"
-    )
-    print(f"wrote figures/{name}/folds.json and fold_predictions.csv")
-
-
-def identity(table):
-    """A text that tells the parts of `table` a model learns from, in order, from others."""
-    return dataset.digest(table.loc[table.split != "test", ["record", "label", "split", "sampling_rate", "signal"]])
-
-
-def train(table, recipe, name, arguments):
-    """Train `recipe` on the split in `table`, and keep the best model in models/NAME.keras.
-
-    arguments: the flags, for where the recordings are and for Weights & Biases.
-    """
-    import evaluation
-    import model
-    import plotting
-    import scoring
-    import training
-    from augmentation import AugmentedImages
-    from f1_training_callback import PhysioNetF1Callback
-
-    tracker = tracking.start(arguments.wandb, name, asdict(recipe))
-    parts = {part: table[table.split == part] for part in ("train", "validation")}
-    labels = {part: rows.label.map(CLASSES.index).to_numpy() for part, rows in parts.items()}
-    plain = replace(recipe, vote_stretch=0)  # voting after every epoch would take four times as long
-    images = {part: preprocessing.Images(rows.signal, rows.sampling_rate, plain) for part, rows in parts.items()}
-    network = model.build(recipe, images["train"][: model.BATCH])
-    seen, mine = [*parts["train"].record, *parts["validation"].record], identity(table)
-    inputs, targets = images, labels["train"][images["train"].owners]
-    if recipe.augments:
-        rows = parts["train"]
-        inputs = images | {"train": AugmentedImages(rows.signal, rows.sampling_rate, recipe)}
-        targets = labels["train"]
-    elif not recipe.streams:
-        inputs = {
-            part: model.frozen_features(network.base, some, f"features, {part} part") for part, some in images.items()
-        }
-    # A twin is compiled, so that the model is saved without the optimizer, which is several times its size.
-    trained = model.keras.Model(network.complete.input, network.complete.output) if recipe.streams else network.head
-    path, checkpoint = Path(f"models/{name}.keras"), Path(f"models/{name}.checkpoint.npz")
-    scorer = PhysioNetF1Callback(
-        inputs["validation"],
-        labels["validation"],
-        save=lambda: model.save(network.complete, recipe, seen, path, mine),
-        chunk_size=2 * model.BATCH if recipe.streams else 256,
-        run=tracker,
-        owners=images["validation"].owners,
-    )
-    runs.write_settings(name, arguments.data, asdict(recipe))
-    history = training.train(trained, inputs["train"], targets, recipe, scorer, f"models/{name}.csv", checkpoint, mine)
-    if recipe.calibrate or recipe.vote_stretch:
-        kept = model.load(path)
-    if recipe.calibrate:
-        rows = parts["validation"]
-        voted = preprocessing.Images(rows.signal, rows.sampling_rate, recipe)
-        factor, shifts = model.calibrate(kept, voted, labels["validation"])
-        model.save(kept, recipe, seen, path, mine)
-        shown = ", ".join(f"{name} {shift:+.2f}" for name, shift in zip(CLASSES, shifts, strict=True))
-        say(f"calibrated on the validation part: logits times {factor:.2f}, {shown}")
-    checkpoint.unlink(missing_ok=True)
-    if tracker:
-        tracker.finish()
-    plotting.training_f1(history, f"figures/{name}/training_f1.png")
-    best = history.loc[history.avg_F1_score.idxmax()]
-    chance = evaluation.duration_only(parts["train"], parts["validation"])
-    print(
-        f"best validation F1 in epoch {best.epoch:.0f}: 4-class {best.avg_F1_score:.4f}, "
-        f"challenge (N, A, O) {best.challenge_F1:.4f}; from the duration alone: {scoring.average_f1(chance):.4f}, "
-        f"{scoring.challenge_f1(chance):.4f}"
-    )
-    if recipe.calibrate or recipe.vote_stretch:
-        probabilities = evaluation.predict([(kept, recipe)], parts["validation"])
-        matrix = scoring.confusion_matrix(labels["validation"], probabilities.argmax(1))
-        print(
-            f"the model that is kept, calibrated on this part and with its whole vote: "
-            f"4-class {scoring.average_f1(matrix):.4f}, challenge {scoring.challenge_f1(matrix):.4f}"
-        )
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

@@ -21,7 +21,7 @@ from sklearn.ensemble import RandomForestRegressor
 from sklearn.metrics import auc, roc_curve
 
 from recipes import CLASSES
-from shell import parser, run, writing
+from shell import parser, run_script, writing
 
 NAMES = {"A": "Atrial fibrillation (A)", "N": "Normal (N)", "O": "Other rhythm (O)", "~": "Noise (~)"}
 COLOURS = dict(zip(CLASSES, (sns.color_palette("colorblind")[colour] for colour in (3, 0, 2, 4)), strict=True))
@@ -83,20 +83,19 @@ def sequence_length_distribution(seconds, path):
 def example_recordings(examples, path):
     """One recording per class: its trace over its spectrogram, on one time axis.
 
-    examples: {class: (record, signal (samples,) in 1/1000 mV, rate in Hz, image, its unit, frequencies in Hz, times
-    in s)}.
+    examples: {class: (record, signal (samples,) in 1/1000 mV, rate in Hz, `preprocessing.Picture`)}.
     """
     drawing, axes = figure(
         13, 8.5, nrows=4, ncols=2, sharex="col", gridspec_kw={"height_ratios": [1, 1.2] * 2}, squeeze=False
     )
-    for position, (name, (record, signal, rate, image, unit, frequencies, times)) in enumerate(examples.items()):
+    for position, (name, (record, signal, rate, picture)) in enumerate(examples.items()):
         trace, spectrum = axes[2 * (position // 2) :, position % 2][:2]
         trace.plot(np.arange(len(signal)) / rate, signal / 1000, linewidth=0.6, color=COLOURS[name])
         trace.set(title=f"{NAMES[name]}: {record}", ylabel="Voltage (mV)")
-        colour = _spectrogram(spectrum, image, frequencies, times)
-        drawing.colorbar(colour, ax=spectrum, label=unit, pad=0.01)
+        colour = _spectrogram(spectrum, picture)
+        drawing.colorbar(colour, ax=spectrum, label=picture.unit, pad=0.01)
         spectrum.set_ylim(top=50)
-        spectrum.set_xlim(0, times[-1])
+        spectrum.set_xlim(0, picture.times[-1])
         if position // 2 == 1 or position + 2 >= len(examples):
             spectrum.set_xlabel("Time (s)")
     return save(drawing, path)
@@ -113,12 +112,11 @@ def traces(signals, rate, path):
     return save(drawing, path)
 
 
-def _spectrogram(axes, image, frequencies, times, **options):
-    """Draw `image` (frequencies, frames) with its axes in Hz and seconds."""
-    drawn = axes.pcolormesh(
-        times, frequencies, image, shading="nearest", rasterized=True, **({"cmap": "magma"} | options)
-    )
-    if frequencies[0] > 0:  # a scalogram's
+def _spectrogram(axes, picture, values=None, **options):
+    """Draw a `preprocessing.Picture`, or other `values` (frequencies, frames) on its axes, in Hz and seconds."""
+    values, options = picture.values if values is None else values, {"cmap": "magma"} | options
+    drawn = axes.pcolormesh(picture.times, picture.frequencies, values, shading="nearest", rasterized=True, **options)
+    if picture.frequencies[0] > 0:  # a scalogram's
         axes.set_yscale("log")
     axes.set(ylabel="Frequency (Hz)")
     axes.grid(visible=False)
@@ -128,10 +126,10 @@ def _spectrogram(axes, image, frequencies, times, **options):
 def training_f1(history, path):
     """Figure 4: validation F1 after each epoch, the best one marked. `history`: the table of `models/RUN.csv`."""
     drawing, axes = figure()
-    for number, name in enumerate(CLASSES):
+    for place, name in enumerate(CLASSES):
         axes.plot(
             history.epoch,
-            history[f"F1_{number}"],
+            history[f"F1_{place}"],
             color=COLOURS[name],
             linewidth=0.9,
             alpha=0.7,
@@ -173,9 +171,9 @@ def multi_class_roc(true, probabilities, path):
     drawing, axes = figure(6.2, 5.6)
     grid = np.linspace(0, 1, 501)
     curves = []
-    for number, name in enumerate(CLASSES):
-        if 0 < np.sum(true == number) < len(true):
-            false_rate, true_rate, _ = roc_curve(true == number, probabilities[:, number])
+    for place, name in enumerate(CLASSES):
+        if 0 < np.sum(true == place) < len(true):
+            false_rate, true_rate, _ = roc_curve(true == place, probabilities[:, place])
             curves.append(np.interp(grid, false_rate, true_rate))
             axes.plot(
                 false_rate,
@@ -186,7 +184,7 @@ def multi_class_roc(true, probabilities, path):
     mean = np.mean(curves, axis=0)
     mean[0] = 0
     axes.plot(grid, mean, color="black", linestyle="--", label=f"Macro average: {auc(grid, mean):.2f}")
-    axes.plot([0, 1], [0, 1], color="0.7", linewidth=1, label="Chance: 0.50")
+    axes.plot([0, 1], [0, 1], color="0.7", linewidth=1, label="No skill: 0.50")
     axes.set(
         title="ROC curves, one class against the rest",
         xlabel="False positive rate",
@@ -227,26 +225,25 @@ def confusion_matrix(matrix, title, path=None):
     return save(drawing, path) if path else drawing
 
 
-def gradcam(image, unit, heat, frequencies, times, duration, title, path):
-    """Figures 9 to 12: spectrogram, heat map and overlay side by side, the padding's start marked.
+def gradcam(picture, heat, duration, title, path):
+    """Figures 9 to 12: image, heat map and overlay side by side, the padding's start marked.
 
-    image: (frequencies, frames) in `unit`, NaN on padding; heat: the same shape, 0 to 1; duration: seconds recorded.
+    picture: a `preprocessing.Picture`; heat: the shape of its values, 0 to 1; duration: seconds recorded.
     """
     drawing, axes = figure(14, 4.2, ncols=3, sharey=True)
-    colour = _spectrogram(axes[0], image, frequencies, times, cmap="gray")
-    drawing.colorbar(colour, ax=axes[0], label=unit, pad=0.02)
-    colour = _spectrogram(axes[1], heat, frequencies, times, cmap="inferno", vmin=0, vmax=1)
+    last, top = picture.times[-1], picture.frequencies[-1]
+    colour = _spectrogram(axes[0], picture, cmap="gray")
+    drawing.colorbar(colour, ax=axes[0], label=picture.unit, pad=0.02)
+    colour = _spectrogram(axes[1], picture, heat, cmap="inferno", vmin=0, vmax=1)
     drawing.colorbar(colour, ax=axes[1], label="Heat (share of maximum)", pad=0.02)
-    _spectrogram(axes[2], overlay(image, heat), frequencies, times)
-    for position, (axis, name) in enumerate(
-        zip(axes, ("Scalogram" if frequencies[0] > 0 else "Spectrogram", "Grad-CAM", "Overlay"), strict=True)
-    ):
-        axis.set(title=name, xlabel="Time (s)", ylabel="" if position else "Frequency (Hz)")
-        if duration < times[-1]:
+    _spectrogram(axes[2], picture, overlay(picture.values, heat))
+    for place, (axis, name) in enumerate(zip(axes, (picture.title, "Grad-CAM", "Overlay"), strict=True)):
+        axis.set(title=name, xlabel="Time (s)", ylabel="" if place else "Frequency (Hz)")
+        if duration < last:
             axis.axvline(duration, color="cyan", linewidth=1.2, linestyle="--")
-            late = duration > 0.8 * times[-1]  # no room to the right
+            late = duration > 0.8 * last  # no room to the right
             text, side = ("padding → ", "right") if late else (" padding", "left")
-            axis.text(duration, frequencies[-1] * 0.97, text, color="cyan", va="top", ha=side, fontsize=9)
+            axis.text(duration, top * 0.97, text, color="cyan", va="top", ha=side, fontsize=9)
     drawing.suptitle(title, fontweight="bold")
     return save(drawing, path)
 
@@ -264,65 +261,34 @@ def overlay(image, heat, strength=0.45):
 
 
 def sweep_top_runs(table, parameters, score, path, top=15):
-    """Figure 3: parallel coordinates of a sweep, the best `top` runs coloured by their score over all others in grey.
+    """Figure 3: parallel coordinates of a sweep, the best `top` trials coloured by their score over all others in grey.
 
-    table: one row a run; parameters: its columns that were searched; score: the column of the score, drawn last.
+    table: one row a trial; parameters: its columns that were searched; score: the column of the score, drawn last.
     """
     table = table.sort_values(score)
     columns = [*parameters, score]
-    places, ticks, chosen_from = {}, {}, []
-    for column in columns:
-        values = table[column]
-        choices = sorted(values.unique())
-        if values.dtype.kind not in "f":
-            chosen_from.append(column)
-            heights = np.linspace(0.06, 0.94, len(choices)) if len(choices) > 1 else [0.5]
-            ticks[column] = list(zip(heights, map(str, choices), strict=True))
-            places[column] = values.map(dict(zip(choices, heights, strict=True))).to_numpy(float)
-        else:
-            low, high = values.min(), values.max()
-            ticks[column] = [(height, f"{low + height * (high - low):.3g}") for height in np.linspace(0, 1, 5)]
-            places[column] = ((values - low) / ((high - low) or 1)).to_numpy(float)
-    # Runs with the same choice are spread a little, so that lines on one tick can be followed.
+    places, ticks = zip(*(_coordinate(table[column]) for column in columns), strict=True)
+    # Trials with the same choice are spread a little, so that lines on one tick can be followed.
     spread = np.random.default_rng(0).uniform(-0.03, 0.03, (len(table), len(columns)))
-    heights = np.column_stack([places[column] for column in columns])
-    heights += spread * [column in chosen_from for column in columns]
+    heights = np.column_stack(places) + spread * [table[column].dtype.kind != "f" for column in columns]
 
     drawing, axes = figure(11, 5.5)
-    best = table[score].iloc[-top:]
-    scale = Normalize(best.min(), best.max())
-    colours = matplotlib.colormaps["viridis"]
+    scale = Normalize(table[score].iloc[-top:].min(), table[score].max())
     smooth = np.linspace(0, 1, 30)
     ease = smooth**2 * (3 - 2 * smooth)
-    for number, line in enumerate(heights):
+    for rank, line in enumerate(heights):
         x = np.concatenate([position + smooth for position in range(len(columns) - 1)])
         y = np.concatenate([left + (right - left) * ease for left, right in itertools.pairwise(line)])
-        chosen = number >= len(heights) - top
-        axes.plot(
-            x,
-            y,
-            color=colours(scale(table[score].iloc[number])) if chosen else "0.85",
-            linewidth=1.8 if chosen else 0.8,
-            zorder=2 if chosen else 1,
-        )
-    for position, column in enumerate(columns):
+        best = rank >= len(heights) - top
+        colour = matplotlib.colormaps["viridis"](scale(table[score].iloc[rank])) if best else "0.85"
+        axes.plot(x, y, color=colour, linewidth=1.8 if best else 0.8, zorder=2 if best else 1)
+    box = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.8}
+    for position, of_column in enumerate(ticks):
         axes.axvline(position, color="0.3", linewidth=1, zorder=3)
-        for height, text in ticks[column]:
-            axes.text(
-                position + 0.02,
-                height,
-                text,
-                fontsize=9,
-                va="center",
-                zorder=4,
-                bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.8},
-            )
-    axes.set(
-        title=f"The best {min(top, len(table))} of {len(table)} sweep runs",
-        xlim=(-0.05, len(columns) - 0.75),
-        ylim=(-0.05, 1.05),
-        yticks=[],
-    )
+        for height, text in of_column:
+            axes.text(position + 0.02, height, text, fontsize=9, va="center", zorder=4, bbox=box)
+    title = f"The best {min(top, len(table))} of {len(table)} sweep trials"
+    axes.set(title=title, xlim=(-0.05, len(columns) - 0.75), ylim=(-0.05, 1.05), yticks=[])
     axes.set_xticks(range(len(columns)), [SCORE_NAMES.get(column, column.replace("_", " ")) for column in columns])
     axes.tick_params(axis="x", length=0)
     axes.grid(visible=False)
@@ -330,6 +296,18 @@ def sweep_top_runs(table, parameters, score, path, top=15):
         side.set_visible(False)
     drawing.colorbar(ScalarMappable(scale, "viridis"), ax=axes, label=SCORE_NAMES.get(score, score), pad=0.01)
     return save(drawing, path)
+
+
+def _coordinate(values):
+    """(heights (n,) from 0 to 1, [(height, text)] of the ticks) of a column of a parallel-coordinates plot."""
+    if values.dtype.kind != "f":
+        choices = sorted(values.unique())
+        places = np.linspace(0.06, 0.94, len(choices)) if len(choices) > 1 else [0.5]
+        ticks = list(zip(places, map(str, choices), strict=True))
+        return values.map(dict(zip(choices, places, strict=True))).to_numpy(float), ticks
+    low, high = values.min(), values.max()
+    ticks = [(height, f"{low + height * (high - low):.3g}") for height in np.linspace(0, 1, 5)]
+    return ((values - low) / ((high - low) or 1)).to_numpy(float), ticks
 
 
 SCORE_NAMES = {"best_avg_F1_score": "F1, 4-class average", "best_challenge_F1": "F1, challenge (N, A, O)"}
@@ -366,4 +344,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

@@ -25,7 +25,7 @@ from pathlib import Path
 import reading
 import runs
 from recipes import CLASSES
-from shell import UserError, parser, progress, run, say
+from shell import UserError, parser, progress, run_script, say
 
 SHIPPED = Path(__file__).parent / "pretrained"
 CHUNK, SAMPLES = 64, 10_000_000  # recordings, and about their samples, in memory at a time
@@ -34,6 +34,27 @@ SUFFIXES = (".edf", ".bdf", ".csv", ".txt", ".tsv")
 
 
 def main():
+    arguments = parse()
+    try:
+        paths = find(arguments.files)
+        models = load(arguments.model)
+        options = arguments.lead, arguments.fs, arguments.unit
+        if arguments.check:
+            return check(arguments.model, models)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    rows = classify(paths, models, options, arguments.confidence)
+    show = print_json if arguments.json else print_csv if arguments.csv else print_table
+    show(rows)
+    failed = sum("error" in row for row in rows)
+    if failed:
+        say(f"{failed} of {len(rows)} files could not be classified")
+    return 1 if failed else 0
+
+
+def parse():
+    """The flags, checked."""
     flags = parser(__doc__)
     flags.add_argument("files", nargs="*", metavar="FILE", help="recordings, folders or patterns")
     flags.add_argument(
@@ -46,15 +67,9 @@ def main():
     flags.add_argument(
         "--lead", metavar="NAME", help="name or number of the lead (default: I, else II, else the first)"
     )
-    flags.add_argument(
-        "--fs",
-        type=float,
-        metavar="HZ",
-        help="sampling rate, for files that do not tell theirs, or against those that do",
-    )
-    flags.add_argument(
-        "--unit", choices=("mV", "uV", "raw"), help="unit, for files that do not tell theirs, or against those that do"
-    )
+    against = "for files that do not tell theirs, or against those that do"
+    flags.add_argument("--fs", type=float, metavar="HZ", help=f"sampling rate, {against}")
+    flags.add_argument("--unit", choices=("mV", "uV", "raw"), help=f"unit, {against}")
     flags.add_argument(
         "--confidence", type=float, default=0.5, metavar="P", help="call a class uncertain below this probability"
     )
@@ -76,111 +91,96 @@ def main():
     low, high = reading.RATES
     if arguments.fs is not None and not low <= arguments.fs <= high:
         flags.error(f"--fs must be from {low} to {high} Hz, not {arguments.fs:g}")
-    names = arguments.model or [SHIPPED / "improved.keras"]
+    arguments.model = arguments.model or [SHIPPED / "improved.keras"]
+    return arguments
 
-    try:
-        # Whatever a model was trained to read, here the whole recording counts.
-        recipes = [dataclasses.replace(runs.read_card(path).recipe, vote=True) for path in names]
-        paths = find(arguments.files)
-        import model  # here, so that neither --help nor a wrong name waits for TensorFlow
 
-        models = [(model.load(path), recipe) for path, recipe in zip(names, recipes, strict=True)]
-        if arguments.check:
-            return check(names, models, arguments)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    rows = classify(paths, models, arguments)
-    show = print_json if arguments.json else print_csv if arguments.csv else print_table
-    show(rows)
-    failed = sum("error" in row for row in rows)
-    if failed:
-        say(f"{failed} of {len(rows)} files could not be classified")
-    return 1 if failed else 0
+def load(paths):
+    """[(network, card)] of saved models. Whatever a model was trained to read, here the whole recording counts."""
+    for path in paths:
+        runs.read_card(path)  # before the first one is loaded, which takes seconds
+    models = [runs.load(path) for path in paths]
+    return [(network, card._replace(recipe=dataclasses.replace(card.recipe, vote=True))) for network, card in models]
 
 
 def find(names):
     """The recordings that `names` mean, as paths: files and WFDB record names as they are, patterns and folders' files.
 
-    Of a folder's files, those with the suffix of a recording; text files only where it holds no WFDB records, whose
-    lists and labels are text too. A folder without recordings stays in the list, where reading it will fail.
+    A folder without recordings stays in the list, where reading it will fail.
     """
     paths = []
     for name in names:
         matches = [] if Path(name).exists() else [Path(match) for match in sorted(glob.glob(name, recursive=True))]
         for path in matches or [Path(name)]:
-            if not path.is_dir() or not os.access(path, os.R_OK):
-                paths.append(path)
-                continue
-            inside = sorted(entry for entry in path.iterdir() if entry.is_file())
-            headers = {entry.with_suffix("") for entry in inside if entry.suffix == ".hea"}
-            suffixes = SUFFIXES[:2] if headers else SUFFIXES
-            found = [
-                entry
-                for entry in inside
-                if entry.suffix == ".hea"
-                or (entry.suffix == ".mat" and entry.with_suffix("") not in headers)
-                or entry.suffix.lower() in suffixes
-            ]
-            left = sum(entry.suffix.lower() in SUFFIXES for entry in set(inside).difference(found))
-            if left:
-                files = "text files are" if left > 1 else "text file is"
-                say(f"{path} holds WFDB records, so {left} {files} left out; name what else to classify")
-            paths += found or [path]
+            folder = path.is_dir() and os.access(path, os.R_OK)
+            paths += (folder and inside(path)) or [path]
     return list(dict.fromkeys(paths))  # a file named twice, once by its folder, is one
 
 
-def classify(paths, models, arguments):
+def inside(folder):
+    """The recordings in a folder, by their suffixes; text files only where it holds no WFDB records, whose lists and
+    labels are text too.
+    """
+    files = sorted(entry for entry in folder.iterdir() if entry.is_file())
+    headers = {entry.with_suffix("") for entry in files if entry.suffix == ".hea"}
+    suffixes = SUFFIXES[:2] if headers else SUFFIXES
+    found = [
+        entry
+        for entry in files
+        if entry.suffix == ".hea"
+        or (entry.suffix == ".mat" and entry.with_suffix("") not in headers)
+        or entry.suffix.lower() in suffixes
+    ]
+    left = sum(entry.suffix.lower() in SUFFIXES for entry in set(files).difference(found))
+    if left:
+        which = "text files are" if left > 1 else "text file is"
+        say(f"{folder} holds WFDB records, so {left} {which} left out; name what else to classify")
+    return found
+
+
+def classify(paths, models, options, confidence):
     """A dict for each of `paths`: file, class, uncertain, probabilities, seconds and notes; or file and error.
 
-    models: a list of (network, recipe), whose probabilities are averaged.
+    models: [(network, card)], whose probabilities are averaged; options: lead, fs and unit, as `reading.read` takes
+    them; confidence: the probability below which a class is called uncertain.
     """
-    import numpy as np
-
-    import model
-    from preprocessing import Images
-
     rows, waiting = [], []  # waiting: (row, recording) of those that are read and not yet classified
-
-    def flush():
-        signals, rates, _ = zip(*(recording for _, recording in waiting), strict=True)
-        probabilities = np.mean(
-            [model.predict(network, Images(signals, rates, recipe), quietly=True) for network, recipe in models],
-            axis=0,
-        )
-        for (row, recording), chances in zip(waiting, probabilities, strict=True):
-            row |= _answer(recording, chances, models[0][1].sampling_rate, arguments.confidence)
-        waiting.clear()
-
     with progress(len(paths), "classifying", "recording") as bar:
         for path in paths:
             row = {"file": str(path)}
             rows.append(row)
             try:
-                recording = reading.read(path, arguments.lead, arguments.fs, arguments.unit)
-                waiting.append((row, recording))
+                waiting.append((row, reading.read(path, *options)))
             except UserError as error:
                 row["error"] = str(error)
             if len(waiting) == CHUNK or sum(len(recording.signal) for _, recording in waiting) > SAMPLES:
-                flush()
+                answer(waiting, models, confidence)
             bar.update()
         if waiting:
-            flush()
+            answer(waiting, models, confidence)
     return rows
 
 
-def _answer(recording, chances, rate, confidence):
-    """What is said of a `recording` with the probabilities `chances` (4,) by a model that works at `rate` Hz."""
-    notes = list(recording.notes)
-    if recording.sampling_rate != rate:
-        notes.append(f"resampled from {recording.sampling_rate:g} to {rate} Hz")
-    return {
-        "class": CLASSES[chances.argmax()],
-        "uncertain": bool(chances.max() < confidence),
-        "probabilities": {name: round(float(p), 4) for name, p in zip(CLASSES, chances, strict=True)},
-        "seconds": round(len(recording.signal) / recording.sampling_rate, 2),
-        "notes": notes,
-    }
+def answer(waiting, models, confidence):
+    """Write what the models say of each recording into its row, for all (row, recording) in `waiting`, and empty it."""
+    import model
+
+    rate = models[0][1].recipe.sampling_rate
+    signals, rates, _ = zip(*(recording for _, recording in waiting), strict=True)
+    for (row, recording), probabilities in zip(
+        waiting, model.classify(models, signals, rates, keep=False), strict=True
+    ):
+        notes = list(recording.notes)
+        if recording.sampling_rate != rate:
+            notes.append(f"resampled from {recording.sampling_rate:g} to {rate} Hz")
+        row |= {
+            "class": CLASSES[probabilities.argmax()],
+            "uncertain": bool(probabilities.max() < confidence),
+            "probabilities": {name: round(float(p), 4) for name, p in zip(CLASSES, probabilities, strict=True)},
+            "seconds": round(len(recording.signal) / recording.sampling_rate, 2),
+            "notes": notes,
+        }
+    waiting.clear()
 
 
 def print_table(rows):
@@ -192,8 +192,8 @@ def print_table(rows):
             print(f"{row['file']:<{width}}  {'-':<13}{'':>38}  error: {row['error']}")
             continue
         shown = f"{row['class']}, uncertain" if row["uncertain"] else row["class"]
-        chances = "".join(f"{p:>7.3f}" for p in row["probabilities"].values())
-        line = f"{row['file']:<{width}}  {shown:<13}{chances}{row['seconds']:>10.1f}  {'; '.join(row['notes'])}"
+        probabilities = "".join(f"{p:>7.3f}" for p in row["probabilities"].values())
+        line = f"{row['file']:<{width}}  {shown:<13}{probabilities}{row['seconds']:>10.1f}  {'; '.join(row['notes'])}"
         print(line.rstrip())
 
 
@@ -213,15 +213,17 @@ def print_csv(rows):
         writer.writerow(flat | {"notes": "; ".join(row.get("notes", []))})
 
 
-def check(paths, models, arguments):
+def check(paths, models):
     """Print versions, each model's SHA-256, and whether the shipped one answers as it did when it was made."""
-    print(f"Python {platform.python_version()}, " + ", ".join(f"{n} {version(n)}" for n in ("keras", "numpy", "scipy")))
-    from keras import backend
+    from keras_setup import keras
 
-    print(f"backend {backend.backend()} {import_module(backend.backend()).__version__}")
-    for path, (_, recipe) in zip(paths, models, strict=True):
-        print(f"{path}: recipe {recipe.name}, SHA-256 {hashlib.sha256(path.read_bytes()).hexdigest()}")
-    (row,) = classify([SHIPPED / "example.hea"], models, arguments)
+    backend = keras.backend.backend()
+    print(f"Python {platform.python_version()}, " + ", ".join(f"{n} {version(n)}" for n in ("keras", "numpy", "scipy")))
+    print(f"backend {backend} {import_module(backend).__version__}")
+    for path in paths:
+        title = runs.read_card(path).recipe.title
+        print(f"{path}: recipe {title}, SHA-256 {hashlib.sha256(path.read_bytes()).hexdigest()}")
+    (row,) = classify([SHIPPED / "example.hea"], models, (None, None, None), 0.5)
     print_table([row])
     if "error" in row or [path.resolve() for path in paths] != [(SHIPPED / "improved.keras").resolve()]:
         return 1 if "error" in row else 0
@@ -232,4 +234,4 @@ def check(paths, models, arguments):
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

@@ -1,9 +1,11 @@
-"""One recording → inputs of equal length → images, in plain NumPy, SciPy and PyWavelets.
+"""One recording → inputs of equal length → images; and other versions of a recording in every epoch of training.
 
-python preprocessing.py        print the images that each recipe makes of a minute of noise
+python preprocessing.py        print the images of each recipe, and draw augmented recordings, figures/augmentation.png
 """
 
+import dataclasses
 import functools
+from collections import namedtuple
 from fractions import Fraction
 
 import numpy as np
@@ -12,6 +14,16 @@ import scipy.special
 
 DECIBELS = (-80.0, 0.0)  # of the power that images in dB show: from the rounding noise of an ECG to its peaks
 PADDED = -1.0  # a value that no image has: it marks the frames that the network leaves out
+
+# Part of a recording that becomes an image: the recording's place, the sampling rate (Hz) it is read at, which is not
+# its own where it is stretched, and the first sample.
+Piece = namedtuple("Piece", "recording rate start")
+# What a figure shows of an image: values (frequencies, frames), NaN on padding, and their unit; frequencies in Hz,
+# times in s, and what kind of image it is.
+Picture = namedtuple("Picture", "values unit frequencies times title")
+
+
+# ── Recording → inputs ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def resample(signal, sampling_rate, target_rate):
@@ -26,12 +38,12 @@ def resample(signal, sampling_rate, target_rate):
 
 
 def prepare(signal, sampling_rate, recipe):
-    """The whole recording as `image` takes it, (samples,): at the recipe's rate; standardised for images in dB.
+    """The whole recording as `image` takes it, (samples,): at the recipe's rate; standardised if the image wants it.
 
-    A spectrogram keeps the units recorded, as the report did; a constant recording becomes zeros.
+    A constant recording becomes zeros.
     """
     signal = resample(signal, sampling_rate, recipe.sampling_rate)
-    if recipe.image == "spectrogram":
+    if not IMAGES[recipe.image].standardised:
         return signal
     signal = signal.astype(np.float64) - np.mean(signal, dtype=np.float64)
     return signal / (np.std(signal) or 1)
@@ -55,34 +67,31 @@ def fill(signal, samples, padding):
     return fitted
 
 
+# ── Input → image ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
 def image(signal, recipe):
     """The network's input for the first `recipe.samples` of a signal that `prepare` made; shorter ones are filled up.
 
-    float32 of `image_shape(recipe)`: log(1 + PSD in units²/Hz) for `spectrogram`; for `log-spectrogram` and
-    `scalogram`, power between the `DECIBELS` spread over 0 to 255, which the backbones expect of an image. With
-    `mask`, frames that reach beyond the signal's end are `PADDED`.
+    float32 of `image_shape(recipe)`, made by the recipe's entry of `IMAGES`. With `mask`, frames that reach beyond the
+    signal's end are `PADDED`.
     """
+    kind = IMAGES[recipe.image]
     fitted = fill(signal, recipe.samples, recipe.padding)
-    if recipe.image != "spectrogram":
-        fitted = fitted.astype(np.float32)  # plenty for decibels, and sooner done
-    if recipe.image == "scalogram":
-        power = scalogram(fitted, recipe)
-    else:
-        # The report's window is SciPy's default. At the edge of a Tukey window a step leaks over the whole spectrum,
-        # which decibels would show.
-        shape = ("tukey", 0.25) if recipe.image == "spectrogram" else "hann"
-        window = _window(shape, recipe.nperseg)
-        power = scipy.signal.spectrogram(fitted, recipe.sampling_rate, window, noverlap=recipe.noverlap)[2]
-        power = power[: image_shape(recipe)[0]]
-    if recipe.image == "spectrogram":
-        pixels = np.log1p(power)
-    else:
-        low, high = DECIBELS
-        decibels = 10 * np.log10(np.maximum(power, 1e-12))
-        pixels = 255 * np.clip((decibels - low) / (high - low), 0, 1)
+    # Single precision is plenty for decibels, and sooner done.
+    power = kind.power(fitted.astype(np.float32) if kind.standardised else fitted, recipe)
+    pixels = kind.pixels(power)
     if recipe.padding == "mask":
         pixels[:, frame_starts(recipe) + recipe.nperseg > max(len(signal), recipe.nperseg)] = PADDED
     return pixels.astype(np.float32)
+
+
+def spectrogram(signal, recipe, window):
+    """Power spectral density (frequencies, frames) of `signal` (samples,), units²/Hz, up to the highest frequency."""
+    power = scipy.signal.spectrogram(
+        signal, recipe.sampling_rate, _window(window, recipe.nperseg), noverlap=recipe.noverlap
+    )[2]
+    return power[: image_shape(recipe)[0]]
 
 
 _window = functools.cache(scipy.signal.get_window)
@@ -105,6 +114,59 @@ def scalogram(signal, recipe):
     return (total[:, begins + recipe.nperseg] - total[:, begins]) / recipe.nperseg
 
 
+def decibel_pixels(power):
+    """Power between the `DECIBELS` spread over 0 to 255, which the backbones expect of an image."""
+    low, high = DECIBELS
+    decibels = 10 * np.log10(np.maximum(power, 1e-12))
+    return 255 * np.clip((decibels - low) / (high - low), 0, 1)
+
+
+def decibels(pixels):
+    """The power in dB that `decibel_pixels` shows as `pixels`."""
+    low, high = DECIBELS
+    return low + pixels / 255 * (high - low)
+
+
+def linear(recipe):
+    """Frequencies (Hz) of a spectrogram."""
+    frequencies = np.arange(recipe.nperseg // 2 + 1) * recipe.sampling_rate / recipe.nperseg
+    return frequencies[frequencies <= recipe.max_frequency]
+
+
+def geometric(recipe):
+    """As many frequencies (Hz) as a spectrogram has, evenly spaced on a logarithmic scale from 0.5 Hz."""
+    frequencies = linear(recipe)
+    return np.geomspace(0.5, frequencies[-1], len(frequencies))
+
+
+# One kind of image: title; unit of what figures show; whether `prepare` standardises the recording; functions
+# recipe → frequencies in Hz, (signal, recipe) → power, power → pixels, pixels → what figures show.
+Kind = namedtuple("Kind", "title unit standardised frequencies power pixels shown")
+IMAGES = {
+    # The report's, in the units recorded. Its window is SciPy's default.
+    "spectrogram": Kind(
+        "Spectrogram",
+        "log(1 + PSD in µV²/Hz)",
+        False,
+        linear,
+        functools.partial(spectrogram, window=("tukey", 0.25)),
+        np.log1p,
+        np.array,
+    ),
+    # At the edge of a Tukey window a step leaks over the whole spectrum, which decibels would show.
+    "log-spectrogram": Kind(
+        "Spectrogram",
+        "PSD (dB/Hz)",  # of a recording of variance 1
+        True,
+        linear,
+        functools.partial(spectrogram, window="hann"),
+        decibel_pixels,
+        decibels,
+    ),
+    "scalogram": Kind("Scalogram", "Power (dB)", True, geometric, scalogram, decibel_pixels, decibels),
+}
+
+
 @functools.cache
 def frame_starts(recipe):
     """First sample of each frame of an image."""
@@ -115,11 +177,8 @@ def frame_starts(recipe):
 @functools.cache
 def image_axes(recipe):
     """Frequencies (Hz) and frame centres (s) of the images that `recipe` makes."""
-    frequencies = np.arange(recipe.nperseg // 2 + 1) * recipe.sampling_rate / recipe.nperseg
-    frequencies = frequencies[frequencies <= recipe.max_frequency]
-    if recipe.image == "scalogram":
-        frequencies = np.geomspace(0.5, frequencies[-1], len(frequencies))
-    return frequencies, (frame_starts(recipe) + recipe.nperseg / 2) / recipe.sampling_rate
+    centres = (frame_starts(recipe) + recipe.nperseg / 2) / recipe.sampling_rate
+    return IMAGES[recipe.image].frequencies(recipe), centres
 
 
 def image_shape(recipe):
@@ -127,47 +186,43 @@ def image_shape(recipe):
     return tuple(len(axis) for axis in image_axes(recipe))
 
 
-def shown(pixels, recipe):
-    """(values (frequencies, frames), their name and unit) to draw for an image; padding is NaN."""
-    values = np.where(pixels == PADDED, np.nan, pixels)
-    if recipe.image == "spectrogram":
-        return values, "log(1 + PSD in µV²/Hz)"
-    low, high = DECIBELS
-    unit = "Power (dB)" if recipe.image == "scalogram" else "PSD (dB/Hz)"  # of a recording of variance 1
-    return low + values / 255 * (high - low), unit
+def picture(pixels, recipe, begin=0.0):
+    """The `Picture` to draw of an image whose first sample lies `begin` seconds into the recording."""
+    kind, (frequencies, times) = IMAGES[recipe.image], image_axes(recipe)
+    values = np.where(pixels == PADDED, np.nan, kind.shown(pixels))
+    return Picture(values, kind.unit, frequencies, times + begin, kind.title)
 
 
 class Images:
     """The images of many recordings, each made when it is asked for: memory does not grow with their number.
 
     Indexed like an array, by a slice or an index array: `Images(signals, rates, recipe)[:16]` is float32 of shape
-    (16, frequencies, frames). Where the recipe takes a vote, a recording has several images: `owners` holds the
-    recording of each image, (images,), and `pieces` the recording, the sampling rate (Hz) it is read at, which is not
-    its own where it is stretched, and the image's first sample.
+    (16, frequencies, frames). Where the recipe takes a vote, a recording has several images: `pieces` holds the `Piece`
+    of each image, and `owners` its recording, (images,).
     """
 
     def __init__(self, signals, sampling_rates, recipe):
         self.signals, self.sampling_rates, self.recipe = list(signals), list(sampling_rates), recipe
         factors = (1, 1 + recipe.vote_stretch, 1 / (1 + recipe.vote_stretch)) if recipe.vote_stretch else (1,)
         self.pieces = [
-            (number, rate * factor, start)
-            for number, (signal, rate) in enumerate(zip(self.signals, self.sampling_rates, strict=True))
+            Piece(recording, rate * factor, start)
+            for recording, (signal, rate) in enumerate(zip(self.signals, self.sampling_rates, strict=True))
             for factor in factors
             for start in starts(round(len(signal) * recipe.sampling_rate / (rate * factor)), recipe)
         ]
-        self.owners = np.array([number for number, _, _ in self.pieces], int)
+        self.owners = np.array([piece.recording for piece in self.pieces], int)
         self._prepared = None, None  # the last recording used: one of hours has hundreds of images
 
     def __len__(self):
         return len(self.pieces)
 
     def __getitem__(self, which):
-        return np.stack([self._image(*self.pieces[number]) for number in np.arange(len(self))[which]])
+        return np.stack([self._image(self.pieces[place]) for place in np.arange(len(self))[which]])
 
-    def _image(self, number, rate, start):
-        if self._prepared[0] != (number, rate):
-            self._prepared = (number, rate), prepare(self.signals[number], rate, self.recipe)
-        return image(self._prepared[1][start:], self.recipe)
+    def _image(self, piece):
+        if self._prepared[0] != piece[:2]:
+            self._prepared = piece[:2], prepare(self.signals[piece.recording], piece.rate, self.recipe)
+        return image(self._prepared[1][piece.start :], self.recipe)
 
 
 def vote(probabilities, owners):
@@ -181,7 +236,117 @@ def vote(probabilities, owners):
     return scipy.special.softmax(means, axis=1).astype(probabilities.dtype)
 
 
-if __name__ == "__main__":
+# ── Augmentation ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def cut(signal, recipe, rng):
+    """A random piece of `signal` (samples,), as long as the network's input or shorter, read at another pace.
+
+    Stretching and warping interpolate linearly, which dampens frequencies near the upper end; the piece then covers
+    more or less of the signal.
+    """
+    pace = np.exp(rng.uniform(-1, 1) * np.log1p(recipe.stretch))
+    positions = np.arange(min(recipe.samples, int(len(signal) / pace)), dtype=np.float64) * pace
+    if recipe.warp:
+        positions = _wander(positions, recipe, rng)
+    begin = rng.uniform(0, max(len(signal) - 1 - positions[-1], 0))
+    positions += begin if recipe.stretch or recipe.warp else int(begin)  # interpolation would dampen high frequencies
+    return np.interp(positions, np.arange(len(signal)), signal)
+
+
+def _wander(positions, recipe, rng):
+    """`positions` (samples,) read at a pace that changes smoothly, every 2 s or so, and ends where it ended."""
+    knots = max(int(len(positions) / recipe.sampling_rate / 2), 2)
+    pace = 1 + rng.uniform(-recipe.warp, recipe.warp, knots)
+    warped = np.cumsum(np.interp(np.linspace(0, knots - 1, len(positions)), np.arange(knots), pace))
+    return (warped - warped[0]) * positions[-1] / (warped[-1] - warped[0])
+
+
+def scale(piece, recipe, rng):
+    """`piece` (samples,) times a factor of 1 / (1 + gain) to 1 + gain."""
+    return piece * np.exp(rng.uniform(-1, 1) * np.log1p(recipe.gain))
+
+
+def add_noise(piece, recipe, rng):
+    """Every other `piece` (samples,) with white noise of a random deviation, up to `noise` times its own."""
+    if rng.random() < 0.5:  # else no image would show how quiet a clean recording is
+        return piece + rng.normal(0, recipe.noise * 10 ** rng.uniform(-2, 0) * np.std(piece), len(piece))
+    return piece
+
+
+def silence(piece, recipe, rng):
+    """`piece` (samples,) with up to `bursts` stretches of 0.05 to 0.5 s set to 0."""
+    for _ in range(rng.integers(recipe.bursts + 1)):
+        length = int(rng.uniform(0.05, 0.5) * recipe.sampling_rate)
+        start = rng.integers(len(piece))
+        piece[start : start + length] = 0
+    return piece
+
+
+def blank(pixels, recipe, rng):
+    """`pixels` with up to `bands` bands of an eighth of its frequencies or frames set to the mean, as SpecAugment does.
+
+    Source: Park et al. 2019, "SpecAugment: a simple data augmentation method for automatic speech recognition".
+    """
+    present = pixels[0] != PADDED
+    mean = pixels[:, present].mean()
+    for axis in (0, 1):
+        for _ in range(rng.integers(recipe.bands + 1)):
+            length = rng.integers(1, max(pixels.shape[axis] // 8, 1) + 1)
+            start = rng.integers(pixels.shape[axis] - length + 1)
+            part = pixels[start : start + length] if axis == 0 else pixels[:, start : start + length]
+            part[part != PADDED] = mean
+    return pixels
+
+
+# The function of each setting, in the order in which they are applied: to the signal while the piece is cut from it
+# (`cut` does both), to the piece, or to its image.
+CUTS = {"stretch": cut, "warp": cut}
+CHANGES = {"gain": scale, "noise": add_noise, "bursts": silence}
+BLANKS = {"bands": blank}
+
+
+def augment(signal, recipe, rng):
+    """A random piece of `signal` (samples,), as long as the network's input or shorter, changed as `recipe` says.
+
+    rng: a NumPy generator, which alone decides.
+    """
+    piece = cut(signal, recipe, rng)
+    for name, change in CHANGES.items():
+        if getattr(recipe, name):
+            piece = change(piece, recipe, rng)
+    return piece
+
+
+class AugmentedImages:
+    """Images of random, changed pieces of the recordings: one of each recording, another in each `epoch`.
+
+    Indexed as `Images`; the recipe's seed, the epoch and the recording's place decide the image.
+    """
+
+    def __init__(self, signals, sampling_rates, recipe):
+        self.signals, self.sampling_rates, self.recipe = list(signals), list(sampling_rates), recipe
+        self.epoch = 0
+
+    def __len__(self):
+        return len(self.signals)
+
+    def __getitem__(self, which):
+        return np.stack([self._image(place) for place in np.arange(len(self))[which]])
+
+    def _image(self, place):
+        rng = np.random.default_rng((self.recipe.seed, self.epoch, place))
+        signal = prepare(self.signals[place], self.sampling_rates[place], self.recipe)
+        pixels = image(augment(signal, self.recipe, rng), self.recipe)
+        for name, change in BLANKS.items():
+            if getattr(self.recipe, name):
+                pixels = change(pixels, self.recipe, rng)
+        return pixels
+
+
+def main():
+    import plotting
+    import synthetic
     from recipes import RECIPES
     from shell import parser
 
@@ -194,3 +359,16 @@ if __name__ == "__main__":
             f"{name}: {recipe.image}, {pixels.shape[0]} frequencies up to {frequencies[-1]:.0f} Hz × {pixels.shape[1]} "
             f"frames up to {times[-1]:.1f} s, values {pixels.min():.2f} to {pixels.max():.2f}"
         )
+    signal = synthetic.recording("N", 10, np.random.default_rng(0))
+    plain = dataclasses.replace(RECIPES["paper"], seconds=10)
+    traces = {"as recorded": signal}
+    for name, amount in {"stretch": 0.25, "warp": 0.3, "gain": 1.0, "noise": 1.0, "bursts": 6}.items():
+        changed = dataclasses.replace(plain, **{name: amount})
+        traces[f"--{name} {amount}"] = augment(signal, changed, np.random.default_rng(4))
+    print(plotting.traces(traces, synthetic.FS, "figures/augmentation.png"))
+
+
+if __name__ == "__main__":
+    from shell import run_script
+
+    run_script(main)

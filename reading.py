@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import scipy.io
 
-from shell import UserError, parser, run
+from shell import UserError, parser, run_script
 
 # signal: float64 (samples,) in µV; sampling_rate in Hz; notes: sentences about what was assumed or changed.
 Recording = namedtuple("Recording", "signal sampling_rate notes")
@@ -231,12 +231,7 @@ def _read_text(content, path):
 
     names = _columns(header[-1], separator, width) if header else []
     other = header[:-1] if names else header
-    rates = {float((match[1] or match[2]).replace(",", ".")) for line in other for match in RATE.finditer(line)}
-    rates = {rate for rate in rates if RATES[0] <= rate <= RATES[1]} or rates  # a filter's 0.5 Hz is none
-    rate = rates.pop() if len(rates) == 1 else None
-    units = {unit for line in other for unit in _units(line)}
-    scales = {_microvolts(unit) for unit in units}
-    unit = units.pop() if len(scales) == 1 else None
+    rate, unit = _declared(other)
     if not names and width == 1:  # the Apple Watch's last lines are "Lead,Lead I" and "Unit,µV", or their translation
         fields = [field.strip(' "') for line in other for field in re.split(r"[,;\t]", line)]
         names = [field for field in fields if re.fullmatch(r"(?:\w+ )?(?:I{1,3}|aV[RLF]|V\d)", field)][-1:]
@@ -244,17 +239,12 @@ def _read_text(content, path):
     channels = []
     for i in range(width):
         name = names[i] if names else ""
-        words = re.findall(r"[a-z]+", name.casefold())
+        timed = TIME_NAMES.intersection(re.findall(r"[a-z]+", name.casefold()))
         step = _step(values[:, i]) if width > 1 else None
-        if width > 1 and (step or TIME_NAMES.intersection(words)):
-            second = next((TIMES[word] for word in reversed(words) if word in TIMES), None)
-            if step and not second and step != 1 and TIME_NAMES.intersection(words):  # steps of 1 may count samples
-                # Between s and ms lies a factor of 1000, so at most one of them makes a sampling rate of an ECG.
-                second = next((each for each in (1, 1e-3) if RATES[0] <= 1 / (step * each) <= RATES[1]), None)
-            if step and second and rate is None:
-                rate = 1 / (step * second)
-                # Rounded times blur the rate by up to a sample in the whole recording.
-                rate = float(round(rate)) if abs(rate - round(rate)) * len(values) < rate else rate
+        if width > 1 and (step or timed):
+            told = _rate_of_times(name, step, len(values)) if step and rate is None else None
+            if told:
+                rate = told
                 notes.append(f"the column {name} tells the sampling rate, {rate:g} Hz")
             elif not step:
                 notes.append(f"the times in the column {name} are uneven and were left out")
@@ -264,6 +254,29 @@ def _read_text(content, path):
             name = " ".join(piece for piece in pieces if piece and piece not in own) or name
             channels.append((name or f"lead {len(channels) + 1}", own[0] if own else unit, values[:, i]))
     return [Channel(name, rate, own, lambda column=column: column) for name, own, column in channels], notes
+
+
+def _declared(lines):
+    """(rate in Hz, unit) that header `lines` tell, each None where they tell none or several."""
+    rates = {float((match[1] or match[2]).replace(",", ".")) for line in lines for match in RATE.finditer(line)}
+    rates = {rate for rate in rates if RATES[0] <= rate <= RATES[1]} or rates  # a filter's 0.5 Hz is none
+    units = {unit for line in lines for unit in _units(line)}
+    scales = {_microvolts(unit) for unit in units}
+    return rates.pop() if len(rates) == 1 else None, units.pop() if len(scales) == 1 else None
+
+
+def _rate_of_times(name, step, samples):
+    """The sampling rate (Hz) that a column of times tells by its name and its even `step`, or None."""
+    words = re.findall(r"[a-z]+", name.casefold())
+    second = next((TIMES[word] for word in reversed(words) if word in TIMES), None)
+    if not second and step != 1 and TIME_NAMES.intersection(words):  # steps of 1 may count samples
+        # Between s and ms lies a factor of 1000, so at most one of them makes a sampling rate of an ECG.
+        second = next((each for each in (1, 1e-3) if RATES[0] <= 1 / (step * each) <= RATES[1]), None)
+    if not second:
+        return None
+    rate = 1 / (step * second)
+    # Rounded times blur the rate by up to a sample in the whole recording.
+    return float(round(rate)) if abs(rate - round(rate)) * samples < rate else rate
 
 
 def _decode(content, path):
@@ -423,4 +436,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

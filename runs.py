@@ -1,25 +1,144 @@
-"""What a finished run left behind, its models, data and held-out test part, for the scripts that look back at it."""
+"""What a run leaves behind: its model with a card, its history, its figures, and the lock while it is in work."""
 
+import contextlib
+import dataclasses
 import json
+import os
 import shlex
 import zipfile
 import zlib
 from collections import namedtuple
 from pathlib import Path
 
+import filelock
+
 import dataset
 from recipes import CLASSES, Recipe
 from shell import UserError, run_name, say, writing
 
-# recipe; seen: frozenset of the records it was trained or chosen on; identity: a text that tells its training.
-Card = namedtuple("Card", "recipe seen identity")
+CARD = "recipe.json"  # the member of the Keras zip file, which Keras passes over, that holds the card
+
+Card = namedtuple("Card", "recipe seen fingerprint data calibration history scores", defaults=[None, (), None])
+Card.__doc__ = """What a model tells of itself.
+
+recipe: its `Recipe`; seen: the records it was trained or chosen on; fingerprint: that of its training; data: where
+its recordings were; calibration: (factor, shifts) of its logits, or None; history: a row of logs per epoch; scores:
+its F1 scores on the validation split when it was finished, None while its training goes on.
+"""
 
 
-def write_settings(name, data, recipe):
-    """Write models/NAME.json: where the run's recordings are, and its recipe (a dict)."""
-    settings = {"data": str(data), "recipe": recipe}
-    with writing(f"models/{name}.json") as temporary:
-        temporary.write_text(json.dumps(settings, indent=2) + "\n")
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """The files of the run `name`, relative to the current folder."""
+
+    name: str
+
+    @property
+    def model(self):
+        return Path("models", f"{self.name}.keras")
+
+    @property
+    def checkpoint(self):
+        return Path("models", f"{self.name}.checkpoint.npz")
+
+    @property
+    def history(self):
+        return Path("models", f"{self.name}.csv")
+
+    @property
+    def figures(self):
+        return Path("figures", self.name)
+
+    def card(self):
+        """The `Card` of the run's model, or None where there is none that this version can read."""
+        try:
+            return read_card(self.model)
+        except UserError:
+            return None
+
+    def finished(self, fingerprint):
+        """The `Card` of the run's model if the training of this `fingerprint` is finished, else None."""
+        card = self.card()
+        return card if card and card.scores and card.fingerprint == fingerprint else None
+
+    def lock(self):
+        """`lock` the run's files."""
+        return lock(self.model.with_suffix(".lock"), f"run {self.name}")
+
+
+@contextlib.contextmanager
+def lock(path, what):
+    """Keep other processes off `what`; `UserError` if one has the file `path`. The lock of a dead process is free."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    held = filelock.FileLock(path, timeout=0)
+    try:
+        held.acquire()
+    except filelock.Timeout:
+        holder = path.read_text().strip() or "another"
+        raise UserError(f"the {what} is in work by process {holder}; wait for it, or pass --run another name") from None
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+    try:
+        path.write_text(str(os.getpid()))
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        held.release()
+
+
+def save(network, card, path):
+    """Write a Keras model with its `Card` whole to `path` (.keras)."""
+    with writing(path) as temporary:
+        network.save(temporary)
+        with zipfile.ZipFile(temporary, "a") as archive:
+            archive.writestr(CARD, _card_text(card))
+
+
+def replace_card(path, card):
+    """Write the model in `path` again, with another `Card`, in one step."""
+    with writing(path) as temporary, zipfile.ZipFile(path) as old, zipfile.ZipFile(temporary, "w") as new:
+        for member in old.infolist():
+            if member.filename != CARD:
+                new.writestr(member, old.read(member))
+        new.writestr(CARD, _card_text(card))
+
+
+def _card_text(card):
+    values = card._asdict() | {"recipe": dataclasses.asdict(card.recipe), "seen": sorted(card.seen)}
+    return json.dumps({"classes": CLASSES, **values})
+
+
+def read_card(path):
+    """The `Card` of a model that main.py saved.
+
+    Raises `UserError` for a missing or foreign file, without the seconds that loading the network takes.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; train it with main.py, or name another")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            values = json.loads(archive.read(CARD))
+        if tuple(values.pop("classes")) != CLASSES:
+            raise ValueError
+        card = Card(**values | {"recipe": Recipe(**values["recipe"]), "seen": frozenset(values["seen"])})
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} is not a model that this version of main.py saved") from error
+    return card
+
+
+def load(path):
+    """(Keras model, `Card`) of a file that `save` wrote. Nothing in it is executed: Keras's safe mode.
+
+    Raises `UserError` for a missing, foreign or damaged file.
+    """
+    card = read_card(path)
+    from keras_setup import keras  # here, so that neither --help nor an error waits for TensorFlow
+
+    try:
+        return keras.models.load_model(path, compile=False, safe_mode=True), card
+    except Exception as error:
+        raise UserError(f"{path} is damaged ({str(error)[:120]!r}); train it again") from error
 
 
 def add_flags(parser, models):
@@ -34,38 +153,22 @@ def add_flags(parser, models):
     parser.add_argument("--labels", metavar="NAME", help="label version or CSV file (default: the run's)")
 
 
-def read_card(path):
-    """The `Card` of a model that main.py saved.
-
-    Raises `UserError` for a missing or foreign file, without the seconds that loading the network takes.
-    """
-    if not path.is_file():
-        raise UserError(f"{path} does not exist; train it with main.py, or name another")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            card = json.loads(archive.read("recipe.json"))
-        card_of_model = Card(Recipe(**card["recipe"]), frozenset(card["seen"]), card["identity"])
-        if tuple(card["classes"]) != CLASSES:
-            raise ValueError
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is not a model that this version of main.py saved") from error
-    return card_of_model
-
-
-def open_run(arguments):
-    """(run name, [(model, recipe)], test, seen) for the flags of `add_flags`.
+def open_run(run, model, data, labels):
+    """(`Run`, [(network, card)], test, seen) for the values of the flags of `add_flags`, each of which may be None.
 
     test: DataFrame of the recordings that no model was trained or chosen on, as `dataset.read_recordings` makes it: of
-    the run's own recordings, its test part; seen: the others. Raises `UserError` when nothing unseen is left.
+    the run's own recordings, its test split; seen: the others. Raises `UserError` when nothing unseen is left.
     """
-    given = arguments.model or Path(f"models/{arguments.run or 'paper'}.keras")
+    given = model or Run(run or "paper").model
     paths = given if isinstance(given, list) else [given]
     # A model from elsewhere gets a name of its own, so that its figures do not mix with those of a run.
     folder = paths[0].resolve().parent.name
     own = paths[0].stem if folder == "models" else f"{folder}-{paths[0].stem}"
-    name = arguments.run or (own if len(paths) == 1 else "ensemble")
     cards = [read_card(path) for path in paths]
-    table = dataset.read_recordings(arguments.data or _data_of(paths[0]), arguments.labels or cards[0].recipe.labels)
+    for path, card in zip(paths, cards, strict=True):
+        if not card.scores:
+            say(f"note: the training of {path} is not finished; this is its best epoch so far")
+    table = dataset.read_recordings(data or Path(cards[0].data), labels or cards[0].recipe.labels)
     known = table.record.isin(frozenset().union(*(card.seen for card in cards)))
     if known.all():
         raise UserError(
@@ -76,32 +179,16 @@ def open_run(arguments):
         f"{known.sum():,} of {len(table):,} recordings are left out: "
         f"{'the model has' if len(paths) == 1 else 'the models have'} learned from records of these names"
     )
-    import model  # here, so that neither --help nor an error waits for TensorFlow
-
-    return (
-        name,
-        [(model.load(path), card.recipe) for path, card in zip(paths, cards, strict=True)],
-        table[~known].reset_index(drop=True),
-        table[known],
-    )
+    name = run or (own if len(paths) == 1 else "ensemble")
+    return Run(name), [load(path) for path in paths], table[~known].reset_index(drop=True), table[known]
 
 
-def _data_of(path):
-    """The recordings that the settings beside a model name, or the default ones."""
-    settings = path.with_suffix(".json")
-    try:
-        return Path(json.loads(settings.read_text())["data"]) if settings.exists() else dataset.DEFAULT_DATA
-    except (ValueError, KeyError, TypeError, OSError):
-        raise UserError(f"{settings} is damaged; pass --data the path of the recordings") from None
-
-
-def gradcam_command(arguments, name):
-    """The command that explains what the flags of `add_flags` chose, for an ensemble its first model."""
-    alone = not arguments.model or len(arguments.model) == 1
-    flags = f" --run {name}" if alone and name != "paper" else ""  # an ensemble's figures are not its first model's
-    if arguments.model:
-        flags += f" --model {shlex.quote(str(arguments.model[0]))}"
-    for key in ("data", "labels"):
-        if getattr(arguments, key):
-            flags += f" --{key} {shlex.quote(str(getattr(arguments, key)))}"
-    return f"python gc_implementation.py{flags}"
+def command(script, name, model=None, data=None, labels=None):
+    """The command that has `script` look at the run `name`, or at the first model of an ensemble."""
+    models = model if isinstance(model, list) else [model] if model else []
+    flags = (
+        f" --run {name}" if len(models) < 2 and name != "paper" else ""
+    )  # figures of an ensemble are not its model's
+    given = {"model": models[0] if models else None, "data": data, "labels": labels}
+    flags += "".join(f" --{key} {shlex.quote(str(value))}" for key, value in given.items() if value)
+    return f"python {script}{flags}"

@@ -7,16 +7,19 @@ Confusion matrices are (4, 4) counts, rows true and columns predicted, in the or
 """
 
 import numpy as np
+import pandas as pd
 from sklearn.metrics import roc_auc_score
 
 from recipes import CLASSES
+
+SCORES = ("F1_0", "F1_1", "F1_2", "F1_3", "avg_F1_score", "challenge_F1")  # what is logged every epoch
 
 REPORT_MATRIX = np.array([[72, 22, 51, 3], [31, 838, 128, 13], [59, 178, 245, 9], [4, 19, 12, 22]])
 REPORT_AUC = np.array([0.86, 0.84, 0.74, 0.95])
 
 
 def confusion_matrix(true, predicted):
-    """Counts (4, 4) from class numbers `true` and `predicted`, each of shape (n,)."""
+    """Counts (4, 4) from indices of classes `true` and `predicted`, each of shape (n,)."""
     flat = np.asarray(true) * len(CLASSES) + np.asarray(predicted)
     return np.bincount(flat, minlength=len(CLASSES) ** 2).reshape(len(CLASSES), len(CLASSES))
 
@@ -43,9 +46,9 @@ def challenge_f1(matrix):
 
 
 def epoch_scores(matrix):
-    """The scores that are logged every epoch, under the report's names: F1_0 … F1_3, avg_F1_score, challenge_F1."""
-    scores = {f"F1_{number}": float(value) for number, value in enumerate(f1_per_class(matrix))}
-    return scores | {"avg_F1_score": float(average_f1(matrix)), "challenge_F1": float(challenge_f1(matrix))}
+    """{name: score} of the `SCORES`, under the report's names: F1_0 … F1_3 are those of A, N, O and ~."""
+    values = [*f1_per_class(matrix), average_f1(matrix), challenge_f1(matrix)]
+    return dict(zip(SCORES, map(float, values), strict=True))
 
 
 def interval(matrix, score, draws=2000, seed=0):
@@ -78,11 +81,11 @@ def overall(matrix):
 
 def one_vs_rest_auc(true, probabilities):
     """Area under the ROC curve of each class against the rest, shape (4,); NaN for a class absent from `true` (n,)."""
-    present = [0 < np.count_nonzero(true == number) < len(true) for number in range(len(CLASSES))]
+    present = [0 < np.count_nonzero(true == place) < len(true) for place in range(len(CLASSES))]
     return np.array(
         [
-            roc_auc_score(true == number, probabilities[:, number]) if present[number] else np.nan
-            for number in range(len(CLASSES))
+            roc_auc_score(true == place, probabilities[:, place]) if present[place] else np.nan
+            for place in range(len(CLASSES))
         ]
     )
 
@@ -90,8 +93,8 @@ def one_vs_rest_auc(true, probabilities):
 def calibration_error(true, probabilities, bins=15):
     """Expected calibration error: how far confidence lies from accuracy, on average over bins of equal width.
 
-    true: class numbers (n,); probabilities: (n, 4). The confidence is that of the class predicted. Source: Guo et al.
-    2017, "On calibration of modern neural networks", equation 5.
+    true: indices of classes (n,); probabilities: (n, 4). The confidence is that of the class predicted. Source: Guo et
+    al. 2017, "On calibration of modern neural networks", equation 5.
     """
     confidence = probabilities.max(1)
     correct = probabilities.argmax(1) == true
@@ -100,16 +103,56 @@ def calibration_error(true, probabilities, bins=15):
     return float(np.abs(gaps).sum() / len(true))
 
 
-def duration_baseline(seen_seconds, seen_labels, seconds):
-    """Class numbers (n,) guessed from the durations `seconds` (n,) alone, which padding gives away.
+def measure(true, probabilities):
+    """All figures of merit of `probabilities` (n, 4) for indices of classes `true` (n,), ready for JSON.
 
-    A decision tree learns from the recordings a model has seen: `seen_seconds` (m,), class numbers `seen_labels` (m,).
+    Intervals are 95 % bootstrap intervals over recordings; AUCs are one-vs-rest, None for a class without recordings.
+    """
+    matrix = confusion_matrix(true, probabilities.argmax(1))
+    areas = one_vs_rest_auc(true, probabilities)
+    scores = overall(matrix)
+    intervals = {f"{key}_interval": interval(matrix, lambda cells, key=key: overall(cells)[key]) for key in scores}
+    return {
+        "recordings": len(true),
+        "F1": dict(zip(CLASSES, f1_per_class(matrix).tolist(), strict=True)),
+        "F1_interval": dict(zip(CLASSES, interval(matrix, f1_per_class), strict=True)),
+        **{key: float(score) for key, score in scores.items()},
+        **intervals,
+        "calibration_error": calibration_error(true, probabilities),
+        "macro_AUC": float(np.nanmean(areas)),
+        "AUC": {name: None if np.isnan(area) else float(area) for name, area in zip(CLASSES, areas, strict=True)},
+        "confusion_matrix": matrix.tolist(),
+    }
+
+
+def report():
+    """The report's figures, computed from its confusion matrix; its AUCs are as it printed them."""
+    return {
+        "F1": dict(zip(CLASSES, f1_per_class(REPORT_MATRIX).tolist(), strict=True)),
+        **overall(REPORT_MATRIX),
+        "macro_AUC": float(REPORT_AUC.mean()),
+    }
+
+
+def duration_baseline(seen_seconds, seen_labels, seconds, labels):
+    """Confusion matrix (4, 4) of a guess from the durations `seconds` (n,) alone, which padding gives away.
+
+    labels: indices of classes (n,). A decision tree learns from the recordings a model has seen: `seen_seconds` (m,),
+    indices of classes `seen_labels` (m,).
     """
     from sklearn.tree import DecisionTreeClassifier
 
     tree = DecisionTreeClassifier(min_samples_leaf=20, class_weight="balanced", random_state=0)
     tree.fit(np.asarray(seen_seconds)[:, None], seen_labels)
-    return tree.predict(np.asarray(seconds)[:, None])
+    return confusion_matrix(labels, tree.predict(np.asarray(seconds)[:, None]))
+
+
+COLUMNS = [f"probability_{name}" for name in CLASSES]
+
+
+def predictions(table, probabilities):
+    """DataFrame of record, label and the `probabilities` (n, 4) of the recordings of `table`, index 0 to n - 1."""
+    return table[["record", "label"]].join(pd.DataFrame(probabilities, columns=COLUMNS))
 
 
 if __name__ == "__main__":

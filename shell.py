@@ -7,8 +7,11 @@ import re
 import sys
 import tempfile
 import uuid
+import zipfile
+import zlib
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 
@@ -42,14 +45,14 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescrip
         return action.help if action.default in (None, False) else super()._get_help_string(action)
 
 
-def run(main):
+def run_script(main):
     """Call `main()` and exit with what it returns (None: 0), 2 for an error to mend, 130 when interrupted."""
     try:
         sys.exit(main())
     except UserError as error:
         sys.exit(_say_error(error, 2))
     except KeyboardInterrupt:
-        sys.exit(_say_error("interrupted; the same command goes on", 130))
+        sys.exit(_say_error("interrupted; run the same command again to continue", 130))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
@@ -104,6 +107,22 @@ def writing(path):
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def read_arrays(path):
+    """{name: array} of an `.npz` file, or None where there is none or, which is said, a damaged one.
+
+    The checksums of the zip format find a flipped bit.
+    """
+    path = Path(path)
+    if not path.exists():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (OSError, ValueError, KeyError, EOFError, TypeError, NotImplementedError, zlib.error, zipfile.BadZipFile):
+        say(f"{path} is damaged and will be made again")
+        return None
 
 
 def make_folders(*folders):

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from scipy.io import savemat
 
-from shell import make_folders, parser, run
+from shell import make_folders, parser, run_script
 
 FS = 300  # samples per second
 UNITS = 1000  # integer units per mV
@@ -192,4 +192,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

@@ -1,24 +1,66 @@
-"""The one training function that main.py and sweeping.py share."""
+"""Recipe and split recordings → inputs, training, calibration: what main.py, the sweep and the benchmark share."""
 
 import dataclasses
 import json
 import math
-import zipfile
-import zlib
+from collections import namedtuple
+from hashlib import sha256
 
-import keras
 import numpy as np
 import pandas as pd
+import scipy.optimize
+import scipy.special
 
+import dataset
+import model
+import preprocessing
+from keras_setup import keras
 from recipes import CLASSES
-from shell import progress, say, writing
+from shell import progress, read_arrays, say, writing
+
+Prepared = namedtuple("Prepared", "network trained inputs labels validation validation_labels owners")
+Prepared.__doc__ = """All that training by a recipe takes.
+
+network: a `model.Network`; trained: the Keras model that is fitted, whole or its head; inputs, labels: the training
+split as `Batches` takes them; validation, validation_labels, owners: the validation split, as the callbacks take it.
+"""
+
+
+def prepare(table, recipe):
+    """`Prepared` for the recordings of `table`, whose column split says train or validation (test is left alone).
+
+    The features of a frozen base are computed, or read where they are kept. Epochs are scored without the vote over
+    stretched recordings, which would take three times as long.
+    """
+    train, validation = (table[table.split == split] for split in ("train", "validation"))
+    plain = dataclasses.replace(recipe, vote_stretch=0)
+    images, shown = (preprocessing.Images(rows.signal, rows.sampling_rate, plain) for rows in (train, validation))
+    network = model.build(recipe, images[: model.BATCH])
+    labels, validation_labels = (rows.label.map(CLASSES.index).to_numpy() for rows in (train, validation))
+    rest = validation_labels, shown.owners
+    # A twin is compiled, so that the model is saved without the optimizer, which is several times its size.
+    twin = keras.Model(network.complete.input, network.complete.output) if recipe.streams else network.head
+    if recipe.augments:
+        inputs = preprocessing.AugmentedImages(train.signal, train.sampling_rate, recipe)
+        return Prepared(network, twin, inputs, labels, shown, *rest)
+    if recipe.streams:
+        return Prepared(network, twin, images, labels[images.owners], shown, *rest)
+    inputs = model.frozen_features(network.base, images, "features, training split")
+    features = model.frozen_features(network.base, shown, "features, validation split")
+    return Prepared(network, twin, inputs, labels[images.owners], features, *rest)
+
+
+def fingerprint(table, recipe):
+    """A hash (hexadecimal) of a training: its recipe, and the recordings it learns from in their order."""
+    learned = table.loc[table.split != "test", ["record", "label", "split", "sampling_rate", "signal"]]
+    return sha256(f"{dataclasses.asdict(recipe)} {dataset.fingerprint(learned)}".encode()).hexdigest()
 
 
 class Batches(keras.utils.PyDataset):
     """Batches of `inputs`, one-hot labels and weights, in an order that the seed and the epoch alone decide.
 
     inputs: anything that an index array turns into a batch, as an array, `preprocessing.Images` or
-    `augmentation.AugmentedImages`, whose `epoch` is set; labels: class numbers (n,). Features and images are thus
+    `preprocessing.AugmentedImages`, whose `epoch` is set; labels: indices of classes (n,). Features and images are thus
     served in one order, on every backend.
     """
 
@@ -30,7 +72,7 @@ class Batches(keras.utils.PyDataset):
         self.start_epoch(0)
 
     def start_epoch(self, epoch):
-        """Draw the order of epoch number `epoch`."""
+        """Draw the order of `epoch`, counted from 0."""
         self.epoch = epoch
         self.order = np.random.default_rng((self.seed, epoch)).permutation(len(self.targets))
         if hasattr(self.inputs, "epoch"):
@@ -42,13 +84,13 @@ class Batches(keras.utils.PyDataset):
     def __len__(self):
         return -(-len(self.targets) // self.batch_size)
 
-    def __getitem__(self, number):
-        chosen = self.order[number * self.batch_size : (number + 1) * self.batch_size]
+    def __getitem__(self, place):
+        chosen = self.order[place * self.batch_size : (place + 1) * self.batch_size]
         return self.inputs[chosen], self.targets[chosen], self.weights[chosen]
 
 
 def class_weights(labels, kind):
-    """Weight of each class, float32 (4,), of mean 1 over the recordings with class numbers `labels` (n,).
+    """Weight of each class, float32 (4,), of mean 1 over the recordings with indices of classes `labels` (n,).
 
     kind: none, all alike; sqrt, or balanced: inverse to the (square root of the) class's share.
     """
@@ -58,15 +100,15 @@ def class_weights(labels, kind):
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Keeps the logs of all epochs in `rows` and, given paths, in a CSV file and in a checkpoint, after each epoch.
+    """Keeps the logs of all epochs in `rows` and, of a run, in its history and its checkpoint, after each epoch.
 
     The checkpoint holds all that training needs to go on as if it had never stopped: every variable of the model and
-    its optimizer, the rows, and `identity`, a text that tells this training from another.
+    its optimizer, the rows, and the training's `fingerprint`.
     """
 
-    def __init__(self, scorer, identity, table_path=None, path=None):
+    def __init__(self, scorer, run=None, fingerprint=""):
         super().__init__()
-        self.scorer, self.identity, self.table_path, self.path, self.rows = scorer, identity, table_path, path, []
+        self.scorer, self.run, self.fingerprint, self.rows = scorer, run, fingerprint, []
 
     def variables(self):
         return [*self.model.variables, *self.model.optimizer.variables]
@@ -76,35 +118,45 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self.rows.append({"epoch": epoch + 1, **logs})
-        if self.table_path:
-            with writing(self.table_path) as temporary:
-                pd.DataFrame(self.rows).to_csv(temporary, index=False)
-        if self.path:
-            left = {"identity": self.identity, "rows": self.rows}
-            arrays = {f"variable_{n}": keras.ops.convert_to_numpy(v) for n, v in enumerate(self.variables())}
-            with writing(self.path) as temporary:
-                np.savez(temporary, progress=json.dumps(left), **arrays)
+        if self.run is None:
+            return
+        with writing(self.run.history) as temporary:
+            pd.DataFrame(self.rows).to_csv(temporary, index=False)
+        left = json.dumps({"fingerprint": self.fingerprint, "rows": self.rows})
+        arrays = {f"variable_{place}": keras.ops.convert_to_numpy(v) for place, v in enumerate(self.variables())}
+        with writing(self.run.checkpoint) as temporary:
+            np.savez(temporary, progress=left, **arrays)
 
     def restore(self):
-        """Take up the training that an earlier process left in the checkpoint, unless it was another."""
-        if not (self.path and self.path.exists()):
+        """Continue the training that an earlier process left in the run's checkpoint, unless it was another."""
+        kept = self.run and read_arrays(self.run.checkpoint)
+        if not kept:
             return
-        for part in self.path.parent.glob(f".{self.path.stem}.*{self.path.suffix}"):
-            part.unlink()  # of a checkpoint that was being written when the process was killed
+        reason = self._obstacle(kept)
+        if reason:
+            say(f"{self.run.checkpoint} {reason}; training starts anew")
+            return
+        for place, variable in enumerate(self.variables()):
+            variable.assign(kept[f"variable_{place}"])
+        self.rows = json.loads(str(kept["progress"]))["rows"]
+        say(f"continuing after epoch {len(self.rows)} of an interrupted training")
+
+    def _obstacle(self, kept):
+        """Why the arrays `kept` in a checkpoint cannot be continued from, or None."""
         try:
-            with np.load(self.path, allow_pickle=False) as kept:
-                left = json.loads(str(kept["progress"]))
-                arrays = [kept[f"variable_{n}"] for n in range(len(self.variables()))]
-        except (OSError, ValueError, KeyError, EOFError, zlib.error, zipfile.BadZipFile):
-            say(f"{self.path} is damaged; training starts anew")
-            return
-        if left["identity"] != self.identity:
-            say(f"{self.path} belongs to a training on other recordings or settings; this one starts anew")
-            return
-        for variable, array in zip(self.variables(), arrays, strict=True):
-            variable.assign(array)
-        self.rows = left["rows"]
-        say(f"going on after epoch {len(self.rows)} of an interrupted training")
+            left = json.loads(str(kept["progress"]))
+            best = [row["avg_F1_score"] for row in left["rows"]]
+        except (ValueError, KeyError, TypeError):
+            return "does not hold what a checkpoint should"
+        if left.get("fingerprint") != self.fingerprint:
+            return "belongs to a training on other recordings or settings"
+        shapes = {f"variable_{place}": tuple(variable.shape) for place, variable in enumerate(self.variables())}
+        if not best or {name: kept[name].shape for name in kept if name != "progress"} != shapes:
+            return "was made by another version of this program"
+        card = self.run.card()
+        if not card or card.fingerprint != self.fingerprint:
+            return f"has lost its model, {self.run.model}"
+        return None
 
 
 class Averaged(keras.callbacks.Callback):
@@ -143,42 +195,35 @@ class Bar(keras.callbacks.Callback):
         self.bar.close()
 
 
-def train(model, inputs, labels, recipe, scorer, table_path=None, checkpoint=None, identity="", bar=True):
-    """Train `model` by `recipe` and return a DataFrame with one row of logs per epoch.
+def fit(trained, inputs, labels, recipe, scorer, run=None, fingerprint="", bar=True):
+    """Train the Keras model `trained` by `recipe` and return a DataFrame with one row of logs per epoch.
 
-    inputs, labels: the training part, as `Batches` takes them; scorer: a `PhysioNetF1SweepCallback`, whose scores
-    enter the rows; table_path: where the rows are also written as CSV; checkpoint: a file that is written after each
-    epoch, from which the same training goes on after an interruption, and which is the caller's to delete; identity: a
-    text that tells the recordings from others.
+    inputs, labels: the training split, as `Batches` takes them; scorer: a `PhysioNetF1SweepCallback`, whose scores
+    enter the rows; run: a `runs.Run` whose history and checkpoint are written after each epoch, and from which the
+    training with the same `fingerprint` continues after an interruption; or None.
     """
     keras.utils.set_random_seed(recipe.seed)
     batches = Batches(inputs, labels, recipe)
-    model.compile(
+    trained.compile(
         optimizer=_optimizer(recipe, len(batches)),
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
         # A head's steps are so small that starting them takes longer than they do: run many per call.
-        steps_per_execution=16 if len(model.input_shape) == 2 else 1,
+        steps_per_execution=16 if len(trained.input_shape) == 2 else 1,
         jit_compile=False if keras.backend.backend() == "tensorflow" else "auto",  # XLA makes a CPU slower
     )
-    scorer.set_model(model)
-    model.optimizer.build(model.trainable_variables)
-    kept = Checkpoint(scorer, f"{dataclasses.asdict(recipe)} {identity}", table_path, checkpoint)
-    kept.set_model(model)
-    kept.restore()
-    batches.start_epoch(len(kept.rows))
-    model.fit(
-        batches,
-        initial_epoch=len(kept.rows),
-        epochs=recipe.epochs,
-        shuffle=False,
-        verbose=0,
-        callbacks=[
-            Averaged(scorer) if recipe.weight_average else scorer,
-            kept,
-            *([Bar(len(kept.rows))] if bar else []),
-        ],
-    )
-    return pd.DataFrame(kept.rows)
+    scorer.set_model(trained)
+    trained.optimizer.build(trained.trainable_variables)
+    checkpoint = Checkpoint(scorer, run, fingerprint)
+    checkpoint.set_model(trained)
+    checkpoint.restore()
+    done = len(checkpoint.rows)
+    batches.start_epoch(done)
+    callbacks = [Averaged(scorer) if recipe.weight_average else scorer, checkpoint, *([Bar(done)] if bar else [])]
+    trained.fit(batches, initial_epoch=done, epochs=recipe.epochs, shuffle=False, verbose=0, callbacks=callbacks)
+    return pd.DataFrame(checkpoint.rows)
+
+
+OPTIMIZERS = {"adam": keras.optimizers.Adam, "sgd": keras.optimizers.SGD, "rmsprop": keras.optimizers.RMSprop}
 
 
 def _optimizer(recipe, steps):
@@ -186,15 +231,42 @@ def _optimizer(recipe, steps):
     rate = recipe.learning_rate
     if recipe.schedule == "cosine":
         total = recipe.epochs * steps
-        warm_up = max(total // 20, 1)
+        warm_up = max(int(total * recipe.warm_up), 1)
         rate = keras.optimizers.schedules.CosineDecay(
             0.0, max(total - warm_up, 1), warmup_target=rate, warmup_steps=warm_up
         )
     settings = {"learning_rate": rate, "use_ema": recipe.weight_average > 0}
     if recipe.weight_average:
         settings["ema_momentum"] = max(1 - 1 / (recipe.weight_average * steps), 0)
-    if recipe.optimizer == "adamw":
-        return keras.optimizers.AdamW(weight_decay=0.01, **settings)
-    return {"adam": keras.optimizers.Adam, "sgd": keras.optimizers.SGD, "rmsprop": keras.optimizers.RMSprop}[
-        recipe.optimizer
-    ](**settings)
+    if recipe.weight_decay:
+        settings["weight_decay"] = recipe.weight_decay
+    return OPTIMIZERS[recipe.optimizer](**settings)
+
+
+def calibrate(logits, labels):
+    """The factor and the shifts (4,) that make of `logits` (n, 4) calibrated ones, whose choices have the highest F1.
+
+    logits: of recordings that nothing was trained on; labels: their indices of classes (n,). First come the factor and
+    shifts of the highest likelihood (Guo et al. 2017, "On calibration of modern neural networks", section 4.2).
+    Weighted classes are thus predicted as rarely as they are. Then follow further shifts, for the highest average F1
+    that the probabilities let expect: F1 wants a class chosen before it is the likeliest (Lipton et al. 2014, "Optimal
+    thresholding of classifiers to maximize F1 measure").
+    """
+    logits = np.asarray(logits, np.float64)
+
+    def changed(parameters):
+        return logits * np.exp(parameters[0]) + np.append(0, parameters[1:])
+
+    def unlikelihood(parameters):
+        return -scipy.special.log_softmax(changed(parameters), axis=1)[np.arange(len(labels)), labels].mean()
+
+    bounds = [(-2, 2)] * len(CLASSES)  # classes that are absent, or told apart without an error, have no optimum
+    likeliest = scipy.optimize.minimize(unlikelihood, np.zeros(len(CLASSES)), bounds=bounds).x
+    probabilities = scipy.special.softmax(changed(likeliest), axis=1)
+
+    def loss(shifts):
+        chosen = scipy.special.softmax(8 * changed(likeliest + np.append(0, shifts)), axis=1)  # nearly one class each
+        return -(2 * (chosen * probabilities).sum(0) / (chosen.sum(0) + probabilities.sum(0))).mean()
+
+    shifts = scipy.optimize.minimize(loss, np.zeros(len(CLASSES) - 1), bounds=bounds[1:]).x
+    return float(np.exp(likeliest[0])), np.append(0, likeliest[1:] + shifts)

@@ -4,7 +4,7 @@
 
 The original passes every training image once and every validation image twice (its loss, then the callback's F1)
 through InceptionResNetV2 in each of 100 epochs; its time is that many images at the measured rate of the plain forward
-pass. Ours is the measured rate of `model.frozen_features` for the training and validation part, plus 100 real epochs
+pass. Ours is the measured rate of `model.frozen_features` for the training and validation split, plus 100 real epochs
 of the head with the callback and its saving of the model.
 """
 
@@ -18,10 +18,12 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import model
+import preprocessing
+import runs
 import training
 from f1_training_callback import PhysioNetF1Callback
 from recipes import Recipe
-from shell import parser, run
+from shell import parser, run_script
 from synthetic import recording
 
 TRAINING, VALIDATION, EPOCHS = 5116, 1706, 100  # the report's split and epochs
@@ -34,7 +36,7 @@ def main():
     recipe = Recipe(weights="random")
     rng = np.random.default_rng(0)
     signals = [recording("N", 30, rng) for _ in range(count)]
-    recordings = model.preprocessing.Images(signals, [300] * count, recipe)
+    recordings = preprocessing.Images(signals, [300] * count, recipe)
     images = recordings[:]
     network = model.build(recipe, images)
     network.base.predict_on_batch(images[: model.BATCH])  # compiled before the clock starts
@@ -58,12 +60,12 @@ def main():
 
         def save():
             began = time.perf_counter()
-            model.save(network.complete, recipe, [], Path(folder) / "best.keras")
+            runs.save(network.complete, runs.Card(recipe, [], "", ""), Path(folder) / "best.keras")
             saves.append(time.perf_counter() - began)
 
         scorer = PhysioNetF1Callback(x[TRAINING:], y[TRAINING:], save)
         began = time.perf_counter()
-        training.train(network.head, x[:TRAINING], y[:TRAINING], recipe, scorer)
+        training.fit(network.head, x[:TRAINING], y[:TRAINING], recipe, scorer)
         head = time.perf_counter() - began
 
     print(f"plain forward pass                        {forward:10.1f} images/s")
@@ -75,4 +77,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

@@ -1,15 +1,17 @@
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import f1_score, log_loss
 
-import model
+import runs
 import training
 from f1_sweeping_callback import PhysioNetF1SweepCallback
 from f1_training_callback import PhysioNetF1Callback
+from keras_setup import keras
 from recipes import Recipe
 
-keras = model.keras
 KEYS = ["F1_0", "F1_1", "F1_2", "F1_3", "avg_F1_score", "challenge_F1"]
 
 
@@ -64,7 +66,7 @@ def test_each_new_best_is_saved_and_only_those(monkeypatch):
     pytest.importorskip("wandb")
     inputs, labels = data()
     saves, run, scores = [], Recorder(), iter([0.3, 0.2, 0.3, 0.5])
-    callback = PhysioNetF1Callback(inputs, labels, save=lambda: saves.append(len(run.rows)), run=run)
+    callback = PhysioNetF1Callback(inputs, labels, save=lambda: saves.append(len(run.rows)), tracker=run)
     monkeypatch.setattr("f1_sweeping_callback.epoch_scores", lambda matrix: dict.fromkeys(KEYS, next(scores)))
     callback.set_model(small())
     for epoch in range(4):
@@ -75,17 +77,18 @@ def test_each_new_best_is_saved_and_only_those(monkeypatch):
     assert [step for step, row in run.rows if "avg_F1_score" in row] == [1, 2, 3, 4]
 
 
-def test_training_writes_one_row_an_epoch_and_repeats_itself(tmp_path):
+def test_training_writes_one_row_an_epoch_and_repeats_itself(tmp_path, monkeypatch):
     inputs, labels = data(40)
     recipe = Recipe(epochs=4, batch_size=16, learning_rate=0.01)
     tables = []
-    for path in (tmp_path / "a.csv", tmp_path / "b.csv"):
+    monkeypatch.chdir(tmp_path)
+    for name in "ab":
         scorer = PhysioNetF1SweepCallback(*data(30, seed=2))
-        tables.append(training.train(small(), inputs, labels, recipe, scorer, path, bar=False))
+        tables.append(training.fit(small(), inputs, labels, recipe, scorer, runs.Run(name), bar=False))
     assert list(tables[0]) == ["epoch", "loss", "val_loss", *KEYS]
     assert list(tables[0].epoch) == [1, 2, 3, 4]
-    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
-    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "a.csv"), tables[0])
+    assert Path("models/a.csv").read_bytes() == Path("models/b.csv").read_bytes()
+    pd.testing.assert_frame_equal(pd.read_csv("models/a.csv"), tables[0])
     assert tables[0].loss.iloc[-1] < tables[0].loss.iloc[0]
 
 
@@ -105,3 +108,102 @@ def test_batches_hold_every_recording_once_an_epoch_in_a_seeded_order():
         orders.append(np.stack(epochs))
         assert (epochs[0] != epochs[1]).any()
     assert (orders[0] == orders[1]).all() and (orders[0] != orders[2]).any()
+
+
+class Seen(PhysioNetF1SweepCallback):
+    """Keeps the weights that are scored after each epoch."""
+
+    def on_train_begin(self, logs=None):
+        self.weights = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        super().on_epoch_end(epoch, logs)
+        self.weights.append(self.model.get_weights()[0])
+
+
+def test_the_moving_average_is_scored_and_training_goes_on_from_the_weights():
+    """Against the average made by hand from a training without one; an epoch is one step."""
+    inputs, labels = data(40)
+    scored = {}
+    for average in (0.0, 2.0):
+        recipe = Recipe(epochs=3, batch_size=40, learning_rate=0.1, weight_average=average)
+        scorer = Seen(*data(30, seed=2))
+        scorer.on_train_begin()
+        training.fit(small(), inputs, labels, recipe, scorer, bar=False)
+        scored[average] = scorer.weights[-3:]
+    first, second, third = scored[0.0]
+    expected = [first, (first + second) / 2, (first + second) / 4 + third / 2]
+    np.testing.assert_allclose(scored[2.0], expected, atol=1e-6)
+    assert np.abs(first - third).max() > 0.05
+
+
+def trained(name="run"):
+    """A finished training of the run `name` in this folder, with its checkpoint."""
+    inputs, labels = data(40)
+    network, run = small(), runs.Run(name)
+    recipe = Recipe(epochs=3, batch_size=16)
+    card = runs.Card(recipe, [], "mine", "")
+    scorer = PhysioNetF1Callback(*data(30, seed=2), save=lambda: runs.save(network, card, run.model))
+    return training.fit(network, inputs, labels, recipe, scorer, run, "mine", bar=False)
+
+
+def spoil(**changes):
+    """Change arrays of the checkpoint of the run; None takes one out."""
+    path = runs.Run("run").checkpoint
+    with np.load(path) as arrays:
+        kept = {key: array for key, array in (dict(arrays) | changes).items() if array is not None}
+    np.savez(path, **kept)
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda: runs.Run("run").checkpoint.write_bytes(b"PK nonsense"), "is damaged"),
+        (lambda: spoil(variable_0=np.zeros(3)), "was made by another version"),
+        (lambda: spoil(variable_1=None), "was made by another version"),
+        (lambda: spoil(progress="[]"), "does not hold what a checkpoint should"),
+        (lambda: spoil(progress='{"fingerprint": "mine", "rows": [3]}'), "does not hold what"),
+        (lambda: spoil(progress='{"fingerprint": "other", "rows": []}'), "belongs to a training on other"),
+        (lambda: runs.Run("run").model.unlink(), "has lost its model"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_continued_from_is_passed_by_and_said(
+    tmp_path, monkeypatch, capsys, damage, reason
+):
+    monkeypatch.chdir(tmp_path)
+    first = trained()
+    assert trained().equals(first) and "continuing after epoch 3" in capsys.readouterr().err
+    damage()
+    pd.testing.assert_frame_equal(trained(), first)
+    assert reason in capsys.readouterr().err
+
+
+def test_an_interrupted_training_continues_as_if_it_had_not_stopped(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    inputs, labels = data(40)
+    recipe = Recipe(epochs=4, batch_size=16, schedule="cosine", warm_up=0.1, weight_average=1.0, weight_decay=0.01)
+    card = runs.Card(recipe, [], "mine", "")
+    histories, ends = [], []
+    for name, stop in (("straight", None), ("cut", 3), ("cut", None)):
+        network, run, saved = small(), runs.Run(name), []
+        rising = iter([0.1, 0.2, 0.3, 0.4] if stop or name == "straight" else [0.3, 0.4])
+
+        def save(network=network, run=run, saved=saved, stop=stop):
+            runs.save(network, card, run.model)
+            saved.append(run)
+            if len(saved) == stop:
+                raise KeyboardInterrupt
+
+        scores = lambda matrix, rising=rising: {"avg_F1_score": next(rising)}  # noqa: E731
+        monkeypatch.setattr("f1_sweeping_callback.epoch_scores", scores)
+        scorer = PhysioNetF1Callback(*data(30, seed=2), save=save)
+        if stop:  # in the third epoch, after its scores and before its checkpoint
+            with pytest.raises(KeyboardInterrupt):
+                training.fit(network, inputs, labels, recipe, scorer, run, "mine", bar=False)
+            continue
+        histories.append(training.fit(network, inputs, labels, recipe, scorer, run, "mine", bar=False))
+        ends.append(network.get_weights())
+    assert "continuing after epoch 2" in capsys.readouterr().err
+    pd.testing.assert_frame_equal(*histories, rtol=1e-5)
+    for one, other in zip(*ends, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)

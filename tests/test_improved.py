@@ -9,15 +9,15 @@ import scipy.special
 
 import model
 import preprocessing
+import runs
 import scoring
 import training
-from augmentation import AugmentedImages
 from f1_training_callback import PhysioNetF1Callback
+from keras_setup import keras
 from recipes import RECIPES
 from synthetic import recording
 
 pytestmark = pytest.mark.xdist_group("improved")
-keras = model.keras
 RECIPE = dataclasses.replace(RECIPES["improved"], seconds=10, vote_stretch=0, epochs=3, batch_size=8)
 
 
@@ -56,42 +56,45 @@ def test_a_masked_image_network_leaves_padding_out(signals):
     np.testing.assert_allclose(features[0], share @ columns / share.sum(), rtol=1e-4, atol=1e-7)
 
 
-def train(signals, path, stop_after=None):
+def train(signals, name, stop_after=None):
+    """(history, network) of the run `name` in this folder, killed at the best model `stop_after`."""
     labels = np.arange(len(signals)) % 4
-    rates = [300] * len(signals)
+    rates, run = [300] * len(signals), runs.Run(name)
     network = model.build(RECIPE).complete
     validation = preprocessing.Images(signals[:8], rates[:8], RECIPE)
+    card = runs.Card(RECIPE, [], f"{len(signals)} recordings", "")
     saved = []
 
     def save():
-        saved.append(network.get_weights())
+        runs.save(network, card, run.model)
+        saved.append(run.model)
         if len(saved) == stop_after:
             raise KeyboardInterrupt
 
     scorer = PhysioNetF1Callback(validation, labels[:8], save, owners=validation.owners)
-    inputs = AugmentedImages(signals, rates, RECIPE)
-    return training.train(network, inputs, labels, RECIPE, scorer, checkpoint=path, bar=False), network
+    inputs = preprocessing.AugmentedImages(signals, rates, RECIPE)
+    return training.fit(network, inputs, labels, RECIPE, scorer, run, card.fingerprint, bar=False), network
 
 
-def test_an_interrupted_training_goes_on_as_if_it_had_not_stopped(signals, tmp_path, monkeypatch):
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_an_interrupted_training_continues_as_if_it_had_not_stopped(signals, here, monkeypatch, capsys):
     scores = {"challenge_F1": 0.5}
     rising = iter([0.1, 0.2, 0.3, 0.1, 0.2, 0.2, 0.3])
     monkeypatch.setattr("f1_sweeping_callback.epoch_scores", lambda matrix: scores | {"avg_F1_score": next(rising)})
-    straight, network = train(signals, tmp_path / "straight.npz")
+    straight, network = train(signals, "straight")
     with pytest.raises(KeyboardInterrupt):  # in the second epoch, after its scores and before its checkpoint
-        train(signals, tmp_path / "cut.npz", stop_after=2)
-    resumed, continued = train(signals, tmp_path / "cut.npz")
+        train(signals, "cut", stop_after=2)
+    resumed, continued = train(signals, "cut")
+    assert "continuing after epoch 1 of an interrupted training" in capsys.readouterr().err
     pd.testing.assert_frame_equal(resumed, straight, rtol=1e-5)
     for one, other in zip(network.get_weights(), continued.get_weights(), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
-
-
-def test_a_foreign_or_damaged_checkpoint_is_passed_by(signals, tmp_path):
-    (tmp_path / "damaged.npz").write_bytes(b"PK\x03\x04nonsense")
-    rows, _ = train(signals[:8], tmp_path / "damaged.npz")
-    assert list(rows.epoch) == [1, 2, 3]
-    rows, _ = train(signals[:16], tmp_path / "damaged.npz")  # now another training's
-    assert list(rows.epoch) == [1, 2, 3]
 
 
 @pytest.mark.parametrize(("kind", "power"), [("none", 0), ("sqrt", 0.5), ("balanced", 1)])
@@ -102,19 +105,8 @@ def test_class_weights(kind, power):
     assert weights[labels].mean() == pytest.approx(1)
 
 
-class Given(np.ndarray):
-    """Logits in place of images, each of a recording of its own unless `owners` says otherwise."""
-
-
-def calibrated(logits, owners, labels):
-    """(what `model.calibrate` returned, a function logits → probabilities) of a network that triples logits."""
-    given = keras.Input((4,))
-    dense = keras.layers.Dense(4, name="logits")
-    network = keras.Model(given, keras.layers.Softmax()(dense(given)))
-    dense.set_weights([3 * np.eye(4), np.array([0, 0.5, 1, -0.5])])
-    images = logits.astype(np.float32).view(Given)
-    images.owners = owners
-    return model.calibrate(network, images, labels), lambda logits: network.predict(logits, verbose=0)
+def probabilities(logits, calibration):
+    return model.calibrated(scipy.special.softmax(logits, axis=1), calibration)
 
 
 def test_calibration_undoes_a_factor_and_chooses_for_f1():
@@ -124,21 +116,38 @@ def test_calibration_undoes_a_factor_and_chooses_for_f1():
     posterior = scipy.special.softmax(logits, axis=1)
     labels = (posterior.cumsum(1) > rng.random((12000, 1))).argmax(1)
     seen, fresh = slice(0, 6000), slice(6000, None)
-    twice = np.repeat(logits[seen], 2, axis=0) + np.tile([[0.3], [-0.3]], (6000, 1)) * [1, -1, 1, -1]
-    (factor, _), probabilities = calibrated(twice, np.repeat(np.arange(6000), 2), labels[seen])
-    assert factor == pytest.approx(1 / 3, rel=0.1)
+    given = 3 * logits + [0, 0.5, 1, -0.5]
+    calibration = training.calibrate(given[seen], labels[seen])
+    assert calibration[0] == pytest.approx(1 / 3, rel=0.1)
 
     def score(values):
         return scoring.average_f1(scoring.confusion_matrix(labels[fresh], values.argmax(1)))
 
     steps = np.arange(0, 2, 0.25)
     best = max(score(logits[fresh] + [a, 0, o, n]) for a in steps for o in steps for n in steps)
-    ours = score(probabilities(logits[fresh]))
+    ours = score(probabilities(given[fresh], calibration))
     assert score(posterior[fresh]) + 0.02 < ours <= best + 0.005 and ours > best - 0.01
 
 
 def test_calibration_of_what_has_no_optimum():
     """A class that is absent, and others told apart without an error."""
     labels = np.arange(30) % 3
-    (factor, shifts), probabilities = calibrated(5 * np.eye(4)[labels], np.arange(30), labels)
-    assert np.isfinite([factor, *shifts]).all() and (probabilities(np.eye(4)[:3]).argmax(1) == [0, 1, 2]).all()
+    factor, shifts = training.calibrate(5 * np.eye(4)[labels], labels)
+    assert np.isfinite([factor, *shifts]).all()
+    assert (probabilities(5 * np.eye(4)[:3], (factor, shifts)).argmax(1) == [0, 1, 2]).all()
+
+
+def test_test_recordings_take_no_part_in_a_training(signals, monkeypatch):
+    """Neither in what is trained on and validated, nor in the fingerprint: other test labels change nothing."""
+    table = pd.DataFrame({"record": [f"A{place}" for place in range(24)], "signal": signals, "sampling_rate": 300})
+    table["label"] = [*"ANO~"] * 6
+    table["split"] = ["train", "train", "validation", "test"] * 6
+    other = table.assign(label=table.label.where(table.split != "test", "N"))
+    recipe = dataclasses.replace(RECIPE, seed=1)
+    assert training.fingerprint(table, recipe) == training.fingerprint(other, recipe)
+    assert training.fingerprint(table, recipe) != training.fingerprint(table.assign(label="N"), recipe)
+    assert training.fingerprint(table, recipe) != training.fingerprint(table, RECIPE)
+    prepared = training.prepare(table, recipe)
+    used = [*prepared.inputs.signals, *prepared.validation.signals]
+    assert len(used) == 18 and not {id(one) for one in used} & {id(one) for one in table.signal[table.split == "test"]}
+    np.testing.assert_array_equal(prepared.validation_labels, [2] * 6)

@@ -3,7 +3,7 @@ import dataclasses
 
 import pytest
 
-from recipes import RECIPES, Recipe, add_flags, from_flags
+from recipes import RECIPES, Recipe, add_flags, from_flags, settings
 
 
 def parse(*arguments):
@@ -46,3 +46,53 @@ def test_a_value_of_the_wrong_type_is_refused():
     with pytest.raises(ValueError, match="fine_tune must be bool"):
         Recipe(fine_tune=1)
     assert Recipe(seconds=30).seconds == 30.0
+
+
+@pytest.mark.parametrize(
+    ("name", "inside", "outside"),
+    [
+        ("dropout", (0, 0.99), (-0.1, 1, float("nan"), float("inf"))),
+        ("learning_rate", (1e-9, 10), (0, -1, 11)),
+        ("epochs", (1, 100000), (0, 100001)),
+        ("warp", (0,), (1,)),
+        ("seed", (0, 2**32 - 1), (-1, 2**32)),
+    ],
+)
+def test_bounds(name, inside, outside):
+    for value in inside:
+        assert getattr(Recipe(**{name: value}), name) == value
+    for value in outside:
+        with pytest.raises(ValueError, match=name):
+            Recipe(**{name: value})
+
+
+def test_every_setting_has_a_group_a_help_and_bounds_or_choices():
+    for field in dataclasses.fields(Recipe):
+        if field.name in ("name", "sampling_rate"):
+            continue
+        group, help, bounds, choices = field.metadata.values()
+        assert group and help
+        assert (field.type in (int, float)) == bool(bounds), field.name
+        assert field.type is str or not choices
+    assert {"stretch", "warp", "gain", "noise", "bursts", "bands"} <= set(settings("augmentation"))
+    assert set(settings("head", "training")) & {"num_neurons", "activation", "optimizer", "batch_size", "learning_rate"}
+
+
+def test_what_augments_is_the_whole_group():
+    for name in settings("augmentation"):
+        assert dataclasses.replace(Recipe(), **{name: 1 if type(getattr(Recipe(), name)) is int else 0.5}).augments
+    assert not Recipe().augments and RECIPES["improved"].augments
+
+
+def test_settings_that_do_not_go_together():
+    for wrong in ({"warm_up": 0.1}, {"backbone": "compact"}, {"noverlap": 150}, {"max_frequency": 0.4}):
+        with pytest.raises(ValueError, match=next(iter(wrong)) if "backbone" not in wrong else "weights"):
+            Recipe(**wrong)
+
+
+def test_flags_are_grouped_in_the_help():
+    parser = argparse.ArgumentParser()
+    add_flags(parser)
+    text = parser.format_help()
+    for group in ("recordings", "input", "image", "augmentation", "network", "head", "training", "calibration"):
+        assert f"{group} (settings of the recipe)" in text

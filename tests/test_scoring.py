@@ -83,5 +83,18 @@ def test_duration_baseline_knows_only_durations():
     rng = np.random.default_rng(0)
     seconds = np.concatenate([np.full(300, 30.0), rng.uniform(9, 20, 100)])
     labels = np.repeat([1, 3], [300, 100])
-    np.testing.assert_array_equal(scoring.duration_baseline(seconds, labels, [30, 12, 30]), [1, 3, 1])
-    assert len(set(scoring.duration_baseline(np.full(400, 30.0), labels, np.full(50, 30.0)))) == 1
+    matrix = scoring.duration_baseline(seconds, labels, [30, 12, 30], [1, 3, 0])
+    assert matrix[1, 1] == matrix[3, 3] == matrix[0, 1] == 1 and matrix.sum() == 3
+    alike = scoring.duration_baseline(np.full(400, 30.0), labels, np.full(50, 30.0), np.resize([1, 3], 50))
+    assert sorted(alike.sum(0)) == [0, 0, 0, 50]  # one class for all
+
+
+def test_measure_puts_every_class_in_its_place():
+    true = np.array([0, 0, 1, 1, 1, 2, 3])
+    predicted = np.array([0, 1, 1, 1, 2, 2, 1])
+    metrics_ = scoring.measure(true, np.eye(4)[predicted] * 0.9 + 0.025)
+    expected = metrics.f1_score(true, predicted, labels=range(4), average=None, zero_division=0)
+    assert metrics_["F1"] == dict(zip("ANO~", expected, strict=True))
+    np.testing.assert_array_equal(metrics_["confusion_matrix"], metrics.confusion_matrix(true, predicted))
+    low, high = metrics_["F1_interval"]["N"]
+    assert low < metrics_["F1"]["N"] < high

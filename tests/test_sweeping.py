@@ -1,11 +1,13 @@
 """The sweep: its search space, the local engine, and Weights & Biases through its real client on a loopback server."""
 
+import contextlib
 import os
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -14,15 +16,20 @@ import numpy as np
 import optuna
 import pandas as pd
 import pytest
+import scipy.io
+import sqlalchemy
 import yaml
 from conftest import PROJECT
+from optuna.trial import TrialState
 from wandb_server import WandbServer
 
 import dataset
 import sweeping
 from recipes import Recipe
-from shell import UserError
+from scoring import SCORES
+from shell import UserError, run_script
 
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 SPACE = yaml.safe_load((PROJECT / "sweep.yaml").read_text())["parameters"]
 
 
@@ -38,9 +45,9 @@ def regret(settings):
     )
 
 
-def best_regret(method, seed, runs=40):
+def best_regret(method, seed, trials=40):
     study = optuna.create_study(sampler=sweeping.sampler(method, seed), direction="maximize")
-    study.optimize(lambda trial: -regret(sweeping.suggest(trial, SPACE)), n_trials=runs)
+    study.optimize(lambda trial: -regret(sweeping.suggest(trial, SPACE)), n_trials=trials)
     return -study.best_value
 
 
@@ -70,22 +77,34 @@ def test_both_sweep_files_are_valid_and_the_first_is_the_reports():
     [
         ("method: bayes -> method: hyperband", "method is 'hyperband'"),
         ("goal: maximize -> goal: minimize", "metric is"),
+        ("goal: maximize -> goal: maximize\n  target: 0.9", "metric is .*'target': 0.9"),
         ("name: avg_F1_score -> name: val_accuracy", "metric is"),
         ("  num_neurons: ->   neurons:", "parameters.neurons is not a setting"),
+        ("  num_neurons: ->   nperseg:", "parameters.nperseg is not a setting"),
         ("[relu, tanh, sigmoid] -> [relu, gelu]", "parameters.activation .* not 'gelu'"),
-        ("[16, 32] -> [16, 0]", "parameters.batch_size .* above 0"),
-        ("[16, 32] -> []", "parameters.batch_size .* no values"),
-        ("max: 0.01 -> max: 0.00001", "parameters.learning_rate .* no values"),
+        ("[16, 32] -> [16, 0]", r"parameters.batch_size .* must be within \[1, 100000\], not 0"),
+        ("[16, 32] -> []", "parameters.batch_size .* must contain one or more elements"),
+        ("values: [16, 32] -> values: 16", "parameters.batch_size is {'values': 16}; expected value, values, or min"),
+        ("\n    values: [16, 32] ->  16", "parameters.batch_size is 16; expected value, values, or min"),
+        ("max: 0.01 -> max: 0.00001", "parameters.learning_rate .* must hold, but got .low=0.0001, high=1e-05"),
         ("min: 0.0001 -> min: 1e-4", "parameters.learning_rate .* must be float, not '1e-4'"),
-        ("distribution: uniform -> distribution: normal", "parameters.learning_rate"),
+        ("distribution: uniform -> distribution: normal", "parameters.learning_rate .* unknown keys or distribution"),
+        ("distribution: uniform -> q: 0.001", "parameters.learning_rate .* unknown keys or distribution"),
+        ("uniform -> int_uniform", "parameters.learning_rate .* unknown keys or distribution"),
+        (
+            "learning_rate:\n    distribution: uniform\n    min: 0.0001 -> "
+            "dropout:\n    distribution: log_uniform_values\n    min: 0",
+            "parameters.dropout .* must hold for `log=True`",
+        ),
         (
             "values: [128, 256, 512, 1024] -> {distribution: uniform, min: 5, max: 9}",
-            "parameters.num_neurons .* int_uniform",
+            "parameters.num_neurons .* int_uniform .* num_neurons must be int, not",
         ),
+        ("value: 10 -> value: 10\n  warm_up: {value: 0.1}", "warm_up belongs to --schedule cosine"),
         ("name: ecg-f1 -> early: yes", "unknown key 'early'"),
         ("name: ecg-f1 -> run_cap: 3", "unknown key 'run_cap'"),
-        ("parameters: -> parameters: []\nprogram:", "not YAML|parameters"),
-        ("method: bayes -> method: [", "is not YAML"),
+        ("parameters: -> parameters: []\nprogram:", "parameters is missing or empty"),
+        ("method: bayes -> method: [", "cannot read .* as YAML"),
     ],
 )
 def test_a_wrong_config_names_the_key(tmp_path, change, message):
@@ -103,79 +122,244 @@ def test_an_unreadable_config(tmp_path):
     (tmp_path / "list.yaml").write_text("- 1\n")
     with pytest.raises(UserError, match="is not a sweep"):
         sweeping.read_config(tmp_path / "list.yaml")
+    only = {"epochs": {"value": 10}, "optimizer": {"value": "adam"}}
+    config = {"method": "bayes", "metric": {"name": "F1_0", "goal": "maximize"}, "parameters": only}
+    with pytest.raises(UserError, match="nothing to search"):
+        sweeping.check_config(config, "sweep")
+
+
+def test_the_settings_of_the_head_and_the_training_can_be_searched():
+    parameters = {
+        "warm_up": {"values": [0.1, 0]},  # which a schedule further down allows
+        "schedule": {"value": "cosine"},
+        "dropout": {"min": 0, "max": 0.5},
+        "epochs": {"min": 2, "max": 5, "distribution": "int_uniform"},
+        "weight_decay": {"min": 1e-5, "max": 1e-1, "distribution": "log_uniform_values"},
+    }
+    metric = {"name": "challenge_F1", "goal": "maximize"}
+    sweeping.check_config({"method": "random", "metric": metric, "parameters": parameters}, "sweep")
+    assert not {"labels", "seed", "backbone", "weights", "nperseg", "stretch"} & set(sweeping.TUNABLE)
 
 
 def test_a_busy_or_refused_database_is_one_sentence(tmp_path, monkeypatch):
     url = f"sqlite:///{tmp_path}/busy.db"
-    sweeping.open_study(url, "test", "bayes", 0)
+
+    def refused(match):
+        stack = contextlib.ExitStack()
+        stack.enter_context(pytest.raises(UserError, match=match))
+        stack.enter_context(sweeping.refusals(f"the database {url} does not serve", *sweeping.DATABASE_ERRORS))
+        return stack
+
+    sweeping.open_study(url, "test")
     monkeypatch.setattr(sweeping, "BUSY", 0.2)
     with sqlite3.connect(tmp_path / "busy.db") as other:
         other.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(UserError, match="database is locked"), sweeping._database_errors(url):
-            sweeping.open_study(url, "another", "bayes", 0)
+        with refused("does not serve: database is locked"):
+            sweeping.open_study(url, "another")
         other.rollback()
-    with pytest.raises(UserError, match="does not serve"), sweeping._database_errors("x"):
-        sweeping.open_study("postgresql://nobody@127.0.0.1:9/none", "test", "bayes", 0)
-    with pytest.raises(UserError, match="unable to open"), sweeping._database_errors("x"):
-        sweeping.open_study(f"sqlite:///{tmp_path}/no/folder.db", "test", "bayes", 0)
+    with refused("does not serve"):
+        sweeping.open_study("postgresql://nobody@127.0.0.1:9/none", "test")
+    with refused("does not serve: .*absent"):
+        sweeping.open_study("postgresql+absent://x", "test")
+    with refused("unable to open"):
+        sweeping.open_study(f"sqlite:///{tmp_path}/no/folder.db", "test")
     with sqlite3.connect(tmp_path / "busy.db") as full:
         pages = full.execute("PRAGMA page_count").fetchone()[0]
-    import sqlalchemy
 
     @sqlalchemy.event.listens_for(sqlalchemy.engine.Engine, "connect")
     def fill(connection, _):
         connection.execute(f"PRAGMA max_page_count = {pages}")
 
     try:
-        with pytest.raises(UserError, match="full"), sweeping._database_errors(url):
-            study = sweeping.open_study(url, "test", "bayes", 0)
+        with refused("full"):
+            study = sweeping.open_study(url, "test")
             for number in range(200):
                 study.set_user_attr(f"filler {number}", "x" * 5000)
     finally:
         sqlalchemy.event.remove(sqlalchemy.engine.Engine, "connect", fill)
 
 
+@pytest.mark.parametrize("kind", ["IntegrityError", "ProgrammingError", "OperationalError"])
+def test_a_database_that_another_process_creates_at_the_same_moment(tmp_path, monkeypatch, kind):
+    refusals = [getattr(sqlalchemy.exc, kind)("CREATE", {}, Exception("table x already exists"))]
+    connect = optuna.storages.RDBStorage.__init__
+
+    def refuse_first(*arguments, **options):
+        if refusals:
+            raise refusals.pop()
+        connect(*arguments, **options)
+
+    monkeypatch.setattr(optuna.storages.RDBStorage, "__init__", refuse_first)
+    monkeypatch.setattr(sweeping.time, "sleep", lambda _: None)
+    assert sweeping.open_study(f"sqlite:///{tmp_path}/new.db", "test").study_name == "test"
+    assert not refusals
+
+
+def test_the_fingerprint_tells_apart_what_the_features_are_of(archive, folder, tmp_path, monkeypatch):
+    import training
+
+    def fingerprint(data=archive, **settings):
+        return sweeping.prepare(Recipe(**settings), data)[1]
+
+    def written(name, content):
+        (tmp_path / name).write_bytes(content)
+        return str(tmp_path / name)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(training, "prepare", lambda table, recipe: training.Prepared(*7 * [None]))
+    first = fingerprint()
+    table = pd.read_csv("data/split.csv")
+    record = table.record[table.split == "train"].iloc[0]
+    labels = (folder / "REFERENCE.csv").read_text()
+    line = next(line for line in labels.split() if line.startswith(record))
+    relabelled = labels.replace(line, f"{record},{'O' if line.endswith('N') else 'N'}")
+    shutil.copytree(folder, "changed")
+    signal = scipy.io.loadmat(f"changed/{record}.mat")["val"]
+    scipy.io.savemat(f"changed/{record}.mat", {"val": signal + np.int16(1)})
+
+    assert fingerprint(folder, labels=written("same.csv", labels.encode())) == first
+    weights = fingerprint(weights=written("a.h5", b"a"))
+    assert fingerprint(weights=written("renamed.h5", b"a")) == weights
+    others = [
+        fingerprint(labels=written("other.csv", relabelled.encode())),
+        fingerprint(tmp_path / "changed"),
+        fingerprint(seed=1),
+        fingerprint(backbone="vgg16"),
+        fingerprint(weights="random"),
+        fingerprint(weights=written("a.h5", b"b")),
+    ]
+    assert len({first, weights, *others}) == 8
+
+
+# ── Local sweeps in this process, with trials that take no time ─────────────────────────────────────────────────────
+
+
 @pytest.fixture
-def project(archive, tmp_path, monkeypatch):
-    """A folder with sweeping.py, a short sweep.yaml and, for a small set, imaginary features that a head can learn."""
+def quick_sweep(tmp_path, monkeypatch):
+    """A function that makes or continues a local sweep and returns its rows."""
+    monkeypatch.chdir(tmp_path)
+    Path("sweeps").mkdir()
+    monkeypatch.setattr(sweeping.tracking, "start_offline", lambda *_: None)
+    monkeypatch.setattr(sweeping, "in_processes", lambda target, jobs, _: [target(*job) for job in jobs])
+    config = sweeping.read_config(PROJECT / "sweep.yaml")
+
+    def scores(name, features, recipe, settings, tracker):
+        return {f"best_{score}": 1 - regret(settings) for score in SCORES}
+
+    def run(name, count, seed=42, train=scores, fingerprint="of the features", **changes):
+        monkeypatch.setattr(sweeping, "train", train)
+        return sweeping.local_sweep(None, name, fingerprint, config | changes, Recipe(seed=seed), None, count, 1)
+
+    return run
+
+
+def test_one_seed_makes_one_sweep_and_more_trials_leave_it_as_it_is(quick_sweep):
+    largest = 2**32 - 1
+    rows = quick_sweep("a", 3, largest)
+    assert [row["trial"] for row in rows] == [0, 1, 2] and {row["state"] for row in rows} == {"complete"}
+    assert quick_sweep("b", 3, largest) == rows
+    assert quick_sweep("c", 1, 1)[0]["learning_rate"] != rows[0]["learning_rate"]
+    more = quick_sweep("a", 5, largest)
+    assert more[:3] == rows and len({row["learning_rate"] for row in more}) == 5
+    assert quick_sweep("a", 2, largest) == more
+
+
+def test_a_sweep_is_not_continued_with_other_parameters_data_or_weights(quick_sweep):
+    quick_sweep("a", 1)
+    parameters = sweeping.read_config(PROJECT / "sweep.yaml")["parameters"]
+    for change in (
+        {"fingerprint": "of others"},
+        {"metric": {"name": "F1_0", "goal": "maximize"}},
+        {"parameters": parameters | {"epochs": {"value": 3}}},
+    ):
+        with pytest.raises(UserError, match="made with other parameters, data or weights; pass another --run"):
+            quick_sweep("a", 2, **change)
+    assert len(quick_sweep("a", 2)) == 2
+
+
+def test_a_worker_gives_up_after_three_failures_of_its_own(quick_sweep):
+    def fail(*_):
+        raise MemoryError
+
+    with pytest.raises(UserError, match="the workers stopped before 4 trials were finished"):
+        quick_sweep("a", 4, train=fail)
+    rows = quick_sweep("a", 1)
+    assert [row["state"] for row in rows] == ["fail", "fail", "fail", "complete"]
+    assert all(set(row) - {"trial", "state"} == set(SPACE) for row in rows[:3])
+
+
+def test_of_two_trials_begun_at_one_moment_the_one_too_many_ends(quick_sweep, monkeypatch):
+    """Another process begins the last trial after this one has seen that it is wanted, and finishes it later."""
+    optimize, others = optuna.Study.optimize, []
+
+    def states():
+        return [trial.state for trial in sweeping.open_study("sqlite:///sweeps/a.db", "a").get_trials()]
+
+    def overtaken(study, *arguments, **options):
+        others.append(study.ask())
+        optimize(study, *arguments, **options)
+
+    def meanwhile(_):
+        assert states() == [TrialState.RUNNING, TrialState.FAIL]
+        others[0].study.tell(0, 0.5)
+
+    monkeypatch.setattr(optuna.Study, "optimize", overtaken)
+    monkeypatch.setattr(sweeping.time, "sleep", meanwhile)
+    assert [row["trial"] for row in quick_sweep("a", 1)] == []
+    assert states() == [TrialState.COMPLETE, TrialState.FAIL]
+
+
+def test_what_a_killed_command_left_in_work_has_failed(quick_sweep):
+    quick_sweep("a", 1)
+    sweeping.open_study("sqlite:///sweeps/a.db", "a").ask()
+    quick_sweep("a", 2)
+    trials = sweeping.open_study("sqlite:///sweeps/a.db", "a").get_trials()
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE]
+
+
+# ── Sweeps, as a user starts them ───────────────────────────────────────────────────────────────────────────────────
+
+
+FLAGS = ("--data", "set.zip", "--backbone", "vgg16", "--weights", "random", "--config", "sweep.yaml")
+
+
+@pytest.fixture(scope="session")
+def kept_features(archive, tmp_path_factory):
+    """A folder data/features in which scripts find, for the small set, imaginary features that a head can learn."""
+    import model
+
+    table = dataset.read_recordings(archive)
+    parts = [table.label[dataset.split(table) == name] for name in ("train", "validation")]
+    rng = np.random.default_rng(0)
+    typical = dict(zip("ANO~", rng.normal(size=(4, 512)), strict=True))
+
+    def imagine(base, images, bar):
+        means = np.stack(parts.pop(0).map(typical))
+        assert len(means) == len(images)
+        return (means + rng.normal(size=means.shape)).astype(np.float32)
+
+    folder = tmp_path_factory.mktemp("features")
+    with contextlib.chdir(folder), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model, "predict", imagine)
+        sweeping.prepare(Recipe(backbone="vgg16", weights="random"), archive)
+    assert not parts
+    return folder / "data/features"
+
+
+@pytest.fixture
+def project(archive, kept_features, tmp_path):
+    """A folder with sweeping.py, a sweep.yaml, a small set and its features."""
     (tmp_path / "sweeping.py").symlink_to(PROJECT / "sweeping.py")
     write_config(tmp_path, epochs=10)
     shutil.copy(archive, tmp_path / "set.zip")
-    rng = np.random.default_rng(0)
-    labels = np.arange(240) % 4
-    features = rng.normal(size=(240, 30)).astype(np.float32) + 1.5 * np.eye(30, dtype=np.float32)[labels]
-    path = tmp_path / sweeping.prepared_path(Recipe(weights="random"), dataset.read_recordings(archive))
-    path.parent.mkdir(parents=True)
-    np.savez(
-        path,
-        train_features=features[:160],
-        train_labels=labels[:160],
-        validation_features=features[160:],
-        validation_labels=labels[160:],
-    )
+    shutil.copytree(kept_features, tmp_path / "data/features")
     return tmp_path
-
-
-def test_prepared_features_are_told_apart_by_what_is_in_the_set(archive, tmp_path):
-    table = dataset.read_recordings(archive)
-    recipe = Recipe()
-    same = sweeping.prepared_path(Recipe(num_neurons=7, labels="mine.csv"), dataset.read_recordings(archive.parent))
-    assert same == sweeping.prepared_path(recipe, table)
-    relabelled = table.assign(label=["O" if table.label[0] == "N" else "N", *table.label[1:]])
-    (tmp_path / "weights.h5").write_bytes(b"x")
-    others = [
-        sweeping.prepared_path(recipe, relabelled),
-        sweeping.prepared_path(recipe, table.assign(signal=[signal + 1 for signal in table.signal])),
-        sweeping.prepared_path(Recipe(seed=1), table),
-        sweeping.prepared_path(Recipe(weights=str(tmp_path / "weights.h5")), table),
-    ]
-    assert len({same, *others}) == 5
 
 
 def write_config(folder, epochs):
     config = yaml.safe_load((PROJECT / "sweep.yaml").read_text())
     config["parameters"]["epochs"] = {"value": epochs}
-    config["command"] += ["--data", "set.zip", "--weights", "random"]
+    config["command"] += FLAGS[:-2]
     (folder / "sweep.yaml").write_text(yaml.safe_dump(config))
 
 
@@ -190,17 +374,7 @@ def environment(folder, **given):
 
 def start(folder, *arguments, **given):
     return subprocess.Popen(
-        [
-            sys.executable,
-            "sweeping.py",
-            "--data",
-            "set.zip",
-            "--weights",
-            "random",
-            "--config",
-            "sweep.yaml",
-            *map(str, arguments),
-        ],
+        [sys.executable, "sweeping.py", *FLAGS, *map(str, arguments)],
         cwd=folder,
         text=True,
         stdout=subprocess.PIPE,
@@ -209,17 +383,27 @@ def start(folder, *arguments, **given):
     )
 
 
-def sweep(folder, *arguments, **given):
-    process = start(folder, *arguments, **given)
+def ended(process):
+    """A `start`ed process when it has ended, with its output."""
     output, errors = process.communicate(timeout=300)
     return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+
+
+def sweep(folder, *arguments, **given):
+    return ended(start(folder, *arguments, **given))
+
+
+def trials(folder):
+    """The trials of the local sweep in `folder`, which may not have begun."""
+    database = folder / "sweeps/sweep.db"
+    return sweeping.open_study(f"sqlite:///{database}", "sweep").get_trials() if database.exists() else []
 
 
 def check_results(folder, process, count, name="sweep"):
     assert process.returncode == 0, process.stderr
     table = pd.read_csv(folder / f"sweeps/{name}.csv")
     finished = table[table.state.isin(["complete", "finished"])]
-    assert len(finished) == count and table.run.is_unique
+    assert len(finished) == count and table.trial.is_unique
     assert {"num_neurons", "activation", "optimizer", "batch_size", "learning_rate", "seconds"} < set(table)
     assert (finished.best_avg_F1_score >= finished.last_avg_F1_score).all()
     for figure in ("sweep_top_runs", "sweep_importance"):
@@ -227,152 +411,194 @@ def check_results(folder, process, count, name="sweep"):
     best = finished.loc[finished.best_avg_F1_score.idxmax()]
     command = process.stdout.splitlines()[-1]
     assert command.startswith("next: python main.py ")
-    for flag in (f"--num-neurons {int(best.num_neurons)}", f"--optimizer {best.optimizer}", "--weights random"):
+    fixed = "--backbone vgg16 --weights random --data set.zip"
+    for flag in (f"--num-neurons {int(best.num_neurons)}", f"--optimizer {best.optimizer}", fixed):
         assert flag in command
+    assert len(list((folder / "data/features").rglob("*.npz"))) == 2  # those that were there
     return table
 
 
-def test_a_local_sweep_its_continuation_and_its_offline_runs(project):
-    process = sweep(project, "--count", 4)
+def test_a_local_sweep_is_alone_and_can_be_continued(project, refusal):
+    process = start(project, "--count", 4)
+    lock = project / "sweeps/sweep.lock"
+    while process.poll() is None and not (lock.exists() and lock.read_text()):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGSTOP)
+    try:
+        sentence = refusal(sweep(project, "--engine", "local", "--count", 9))
+        assert f"the sweep sweep is in work by process {process.pid}" in sentence
+    finally:
+        process.send_signal(signal.SIGCONT)
+    process = ended(process)
     assert "sweep on this machine" in process.stderr and "not logged in" in process.stderr
     first = check_results(project, process, 4)
     assert first.best_avg_F1_score.max() > 0.5
-    assert len(list((project / "wandb").glob("offline-run-*"))) == 4
+    assert len(list((project / "wandb").glob("offline-run-*"))) == 4 and not lock.exists()
 
     process = sweep(project, "--engine", "local", "--count", 6)
-    assert "4 of 6 runs are finished" in process.stderr
+    assert "4 of 6 trials are finished" in process.stderr
     table = check_results(project, process, 6)
     pd.testing.assert_frame_equal(table.iloc[:4], first)
     assert table.learning_rate.is_unique
 
-    write_config(project, epochs=3)
-    process = sweep(project, "--engine", "local", "--count", 8)
-    assert process.returncode == 2 and "made with other parameters" in process.stderr
 
+@pytest.mark.slow
+def test_the_offline_runs_of_a_local_sweep_can_be_sent(project):
+    check_results(project, sweep(project, "--engine", "local", "--count", 3), 3)
     with WandbServer() as server:
-        runs = sorted((project / "wandb").glob("offline-run-*"))
         subprocess.run(
-            ["wandb", "sync", *runs],
+            ["wandb", "sync", *sorted((project / "wandb").glob("offline-run-*"))],
             check=True,
             cwd=project,
             capture_output=True,
             timeout=120,
             env=environment(project, **server.env),
         )
-        assert len(server.runs) == 6
+        assert len(server.runs) == 3 and not server.unknown
         for record in server.runs.values():
             assert [row["epoch"] for row in record["history"]] == list(range(1, 11))
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_one_trial(project):
     write_config(project, epochs=40)
     process = start(project, "--engine", "local", "--count", 6, "--workers", 3)
-    database = project / "sweeps/sweep.db"
 
-    def running():
-        if not database.exists():
-            return []
-        study = sweeping.open_study(f"sqlite:///{database}", "sweep", "bayes", 0)
-        return [trial for trial in study.get_trials(deepcopy=False) if trial.state.name == "RUNNING"]
+    def in_work():
+        return [trial for trial in trials(project) if trial.state == TrialState.RUNNING and "row" in trial.user_attrs]
 
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    while process.poll() is None and len(running()) < 3:
+    while process.poll() is None and len(in_work()) < 3:
         time.sleep(0.3)
-    workers = [
-        pid
-        for pid in map(int, children.read_text().split())
-        if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    ]
+    workers = workers_of(process)
     assert len(workers) == 3
     os.kill(workers[0], signal.SIGKILL)
-    output, errors = process.communicate(timeout=300)
-    table = check_results(project, subprocess.CompletedProcess([], process.returncode, output, errors), 6)
+    table = check_results(project, ended(process), 6)
     assert list(table.state).count("fail") == 1 and len(table) == 7
-    assert list(table.run) == sorted(set(table.run))
+    assert list(table.trial) == sorted(set(table.trial))
 
 
-def test_bad_command_lines(project):
-    for arguments, words in (
+def workers_of(process):
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+@pytest.mark.slow
+def test_a_killed_sweep_loses_the_trial_in_work_and_ends_its_worker(project):
+    write_config(project, epochs=40)
+    process = start(project, "--engine", "local", "--count", 4)
+    while process.poll() is None and len(trials(project)) < 3:
+        time.sleep(0.1)
+    (worker,) = workers_of(process)
+    process.kill()
+    process.communicate(timeout=300)
+    while Path(f"/proc/{worker}").exists():
+        time.sleep(0.1)
+    states = [trial.state.name.lower() for trial in trials(project)]
+    assert states == ["complete", "complete", "running"]
+
+    process = sweep(project, "--engine", "local", "--count", 4)
+    assert "2 of 4 trials are finished" in process.stderr
+    assert list(check_results(project, process, 4).state) == ["complete", "complete", "fail", "complete", "complete"]
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
         (["--sweep-id", "abc123"], "ENTITY/PROJECT/ID"),
         (["--engine", "wandb"], "not logged in"),
         (["--sweep-id", "a/b/c"], "not logged in"),
         (["--config", "nowhere.yaml"], "cannot read nowhere.yaml"),
-        (["--engine", "local", "--sweep-id", "a/b/c"], "belongs to W&B"),
+        (["--engine", "local", "--sweep-id", "a/b/c"], "belong to W&B"),
+        (["--storage", "sqlite:///x.db", "--sweep-id", "a/b/c"], "belong to W&B"),
+        (["--storage", "sqlite:///x.db", "--engine", "wandb"], "belong to W&B"),
         (["--count", "0"], "--count"),
-    ):
-        process = sweep(project, *arguments)
-        assert process.returncode == 2 and words in process.stderr and "Traceback" not in process.stderr
+        (["--workers", "-1"], "--workers"),
+        (["--recipe", "improved"], "heads on a frozen base"),
+        (["--backbone", "compact"], "heads on a frozen base"),
+    ],
+)
+def test_bad_command_lines(tmp_path, monkeypatch, capsys, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("WANDB")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
+    (tmp_path / "sweep.yaml").write_text((PROJECT / "sweep.yaml").read_text())
+    monkeypatch.setattr(sys, "argv", ["sweeping.py", *FLAGS, *arguments])
+    with pytest.raises(SystemExit) as ending:
+        run_script(sweeping.main)
+    sentence = capsys.readouterr().err
+    assert ending.value.code == 2 and sentence.startswith("error: ") and words in sentence
+    assert not Path("sweeps").exists()
 
 
-def test_no_answer_and_a_wrong_key(project):
+def test_no_answer_and_a_wrong_key(project, refusal):
     dead = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "0" * 40}
-    process = sweep(project, "--engine", "wandb", **dead)
-    assert process.returncode == 2 and "no sweep on Weights & Biases" in process.stderr
-    assert "Traceback" not in process.stderr
+    assert "no sweep on Weights & Biases" in refusal(sweep(project, "--engine", "wandb", **dead))
     with WandbServer() as server:
-        process = sweep(project, "--engine", "wandb", **(server.env | {"WANDB_API_KEY": "1" * 40}))
-        assert process.returncode == 2 and "does not accept the login" in process.stderr
-        assert "Traceback" not in process.stderr
+        wrong = server.env | {"WANDB_API_KEY": "1" * 40}
+        assert "does not accept the login" in refusal(sweep(project, "--engine", "wandb", **wrong))
 
 
 def check_arrived(server, count):
-    """Every run's five parameters, ten epochs of the metric and its end are at the server."""
+    """Every trial's five parameters, ten epochs of the metric and its end are at the server."""
     assert not server.unknown
     assert len(server.runs) == count
     for record in server.runs.values():
         assert record["state"] == "finished" and record["exit_code"] == 0
         assert {name: record["config"][name] for name in SPACE} == record["params"]
-        assert record["config"]["weights"] == "random"
+        assert record["config"]["weights"] == "random" and record["config"]["backbone"] == "vgg16"
         scores = [row["avg_F1_score"] for row in record["history"] if "avg_F1_score" in row]
         assert len(scores) == 10
         assert record["summary"]["avg_F1_score"] == max(scores)
 
 
-def test_the_wandb_engine_creates_runs_and_reads_back(project):
+def test_the_wandb_engine_creates_trials_and_reads_them_back(project):
     with WandbServer() as server:
         process = sweep(project, "--count", 3, "--run", "online", **server.env)
         assert "logged in and reachable" in process.stderr, process.stderr
-        table = check_results(project, process, 3, "online")
+        assert "Traceback" not in process.stderr, process.stderr
+        check_results(project, process, 3, "online")
         check_arrived(server, 3)
-        identifier = next(iter(server.sweeps))
-        command = (
-            f"python sweeping.py --sweep-id tester/ecg-classification/{identifier} --weights random --data set.zip"
-        )
-        assert command in process.stdout
+        (identifier,) = server.sweeps
+        flags = "--backbone vgg16 --weights random --data set.zip"
+        assert f"python sweeping.py --sweep-id tester/ecg-classification/{identifier} {flags}\n" in process.stdout
         config = server.sweeps[identifier]["config"]
         assert config["method"] == "bayes" and set(config["parameters"]) == set(SPACE)
-
-        process = sweep(
-            project,
-            "--count",
-            2,
-            "--run",
-            "online",
-            "--sweep-id",
-            f"tester/ecg-classification/{identifier}",
-            **server.env,
-        )
-        assert len(check_results(project, process, 5, "online")) == len(table) + 2
-
-        server.sweeps[identifier]["config"]["parameters"]["dropout"] = {"value": 0.5}
-        process = sweep(project, "--sweep-id", f"tester/ecg-classification/{identifier}", **server.env)
-        assert process.returncode == 2 and "parameters.dropout is not a setting" in process.stderr
-
-        process = sweep(project, "--sweep-id", "tester/ecg-classification/nosuch00", **server.env)
-        assert process.returncode == 2 and "nosuch00" in process.stderr and "Traceback" not in process.stderr
+        assert not (project / "sweeps/online.lock").exists()
 
 
-def test_when_every_run_fails_so_does_the_sweep(project):
-    path = next((project / "data/features").glob("sweep-*.npz"))
-    np.savez(path, train_features=np.zeros(3))
+@pytest.mark.slow
+def test_a_wandb_sweep_is_joined_by_two_workers_or_refused(project, refusal):
     with WandbServer() as server:
-        process = sweep(project, "--count", 2, **server.env)
-        assert process.returncode == 2 and "no run of sweep" in process.stderr
-        assert {record["state"] for record in server.runs.values()} == {"failed"}
-    process = sweep(project, "--engine", "local", "--count", 2)
-    assert process.returncode == 2 and "the workers stopped" in process.stderr and "Traceback" not in process.stderr
+        check_results(project, sweep(project, "--count", 1, **server.env), 1)
+        (identifier,) = server.sweeps
+        join = ["--sweep-id", f"tester/ecg-classification/{identifier}"]
+        process = sweep(project, "--count", 3, "--workers", 2, *join, **server.env)
+        assert len(check_results(project, process, 4)) == 4
+        check_arrived(server, 4)
+
+        server.sweeps[identifier]["config"]["parameters"]["nperseg"] = {"value": 64}
+        assert "parameters.nperseg is not a setting" in refusal(sweep(project, *join, **server.env))
+        join = ["--sweep-id", "tester/ecg-classification/nosuch00"]
+        assert "W&B refused the sweep tester/ecg-classification/nosuch00: " in refusal(
+            sweep(project, *join, **server.env)
+        )
 
 
+@pytest.mark.slow
+def test_when_every_trial_fails_so_does_the_sweep(project, refusal):
+    (project / "sitecustomize.py").write_text('import sys\nsys.modules["f1_sweeping_callback"] = None\n')
+    broken = {"PYTHONPATH": str(project)}
+    with WandbServer() as server:
+        process = sweep(project, "--count", 2, **server.env, **broken)
+        assert "no trial of sweep" in refusal(process) and "failed: import of f1_sweeping_callback" in process.stderr
+        assert {record["state"] for record in server.runs.values()} == {"failed"} and len(server.runs) == 2
+    process = sweep(project, "--engine", "local", "--count", 2, **broken)
+    assert "the workers stopped before 2 trials" in refusal(process)
+    assert process.stderr.count("failed: import of f1_sweeping_callback") == 3
+
+
+@pytest.mark.slow
 def test_two_agents_of_the_command_line(project):
     with WandbServer() as server:
         env = environment(project, **server.env)
@@ -396,51 +622,42 @@ def test_two_agents_of_the_command_line(project):
             )
             for _ in range(2)
         ]
-        assert [agent.wait(timeout=180) for agent in agents] == [0, 0]
+        assert [agent.wait(timeout=300) for agent in agents] == [0, 0]
         check_arrived(server, 4)
 
 
 @pytest.fixture
-def postgresql(tmp_path_factory):
-    """The address of a real PostgreSQL server of the test's own."""
+def postgresql():
+    """The address of a real PostgreSQL server of the test's own, which listens on a socket in its own folder."""
     pytest.importorskip("psycopg")
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not programs:
         pytest.skip("no PostgreSQL server is installed")
-    folder = Path("/tmp") / f"postgresql-{os.getpid()}"
-    folder.mkdir()
-    user = {"user": "postgres"} if os.geteuid() == 0 else {}
+    folder = Path(tempfile.mkdtemp(prefix="postgresql-", dir="/tmp"))
+    user = {"user": "postgres"} if os.geteuid() == 0 else {}  # it refuses to run as root
     if user:
         shutil.chown(folder, "postgres")
-    data, port = folder / "data", 54329
-    subprocess.run(
-        [programs[-1], "-D", data, "-U", "sweeper", "--auth=trust"], check=True, capture_output=True, cwd=folder, **user
-    )
+    initdb, data = programs[-1], folder / "data"
+    subprocess.run([initdb, "-D", data, "-U", "sweeper", "--auth=trust"], check=True, capture_output=True, **user)
     server = subprocess.Popen(
-        [programs[-1].with_name("postgres"), "-D", data, "-p", str(port), "-k", folder, "-h", "127.0.0.1"],
-        cwd=folder,
-        stderr=subprocess.DEVNULL,
-        **user,
+        [initdb.with_name("postgres"), "-D", data, "-k", folder, "-h", ""], stderr=subprocess.DEVNULL, **user
     )
-    for _ in range(100):
-        if (
-            subprocess.run([programs[-1].with_name("pg_isready"), "-h", "127.0.0.1", "-p", str(port), "-q"]).returncode
-            == 0
-        ):
-            break
-        time.sleep(0.1)
-    yield f"postgresql://sweeper@127.0.0.1:{port}/postgres"
-    server.send_signal(signal.SIGINT)
-    server.wait()
-    shutil.rmtree(folder)
+    try:
+        while subprocess.run([initdb.with_name("pg_isready"), "-h", folder, "-q"]).returncode:
+            assert server.poll() is None
+            time.sleep(0.1)
+        yield f"postgresql://sweeper@/postgres?host={folder}"
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait()
+        shutil.rmtree(folder)
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_postgresql_study(project, postgresql):
-    processes = [start(project, "--storage", postgresql, "--count", 6) for _ in range(2)]
-    for process in processes:
-        output, errors = process.communicate(timeout=200)
-        table = check_results(project, subprocess.CompletedProcess([], process.returncode, output, errors), 6)
-        assert len(table) == 6
+    for process in [start(project, "--storage", postgresql, "--count", 6) for _ in range(2)]:
+        table = check_results(project, ended(process), 6)
+        assert len(table) == 6 and table.learning_rate.is_unique
 
 
 def test_suggestions_stay_in_the_space():

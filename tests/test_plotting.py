@@ -1,0 +1,147 @@
+"""What the figures show: their lines, bars, labels and limits, not their pixels."""
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import metrics
+
+import plotting
+import preprocessing
+import scoring
+from recipes import CLASSES, Recipe
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """A list of the figures that `plotting.save` was given instead of writing them."""
+    figures = []
+    monkeypatch.setattr(plotting, "save", lambda drawing, path: figures.append(drawing) or path)
+    return figures
+
+
+def heights(axes):
+    return [bar.get_height() for bar in axes.patches]
+
+
+def test_class_distribution(drawn):
+    plotting.class_distribution(["N"] * 6 + ["A"] * 3 + ["~"], "x.png")
+    (axes,) = drawn[0].axes
+    assert heights(axes) == [3, 6, 0, 1]
+    assert [label.get_text()[-2] for label in axes.get_xticklabels()] == list(CLASSES)
+    assert axes.texts[1].get_text() == "6\n60.0%" and axes.get_ylabel() == "Recordings"
+
+
+def test_sequence_lengths_fall_into_the_reports_bins(drawn):
+    plotting.sequence_length_distribution([9.9, 10, 30, 59.9, 60, 61], "x.png")
+    (axes,) = drawn[0].axes
+    assert heights(axes) == [1, 1, 0, 1, 0, 1, 2]
+    assert axes.get_xlabel() == "Duration (s)" and axes.get_xticklabels()[-1].get_text() == "60 and over"
+
+
+def test_training_f1_marks_the_best_epoch(drawn):
+    history = pd.DataFrame({f"F1_{place}": [0.1 * place] * 3 for place in range(4)})
+    history = history.assign(epoch=[1, 2, 3], avg_F1_score=[0.2, 0.5, 0.4])
+    plotting.training_f1(history, "x.png")
+    (axes,) = drawn[0].axes
+    lines = {line.get_label(): line for line in axes.lines}
+    assert list(lines["F1 O"].get_ydata()) == [0.2] * 3 and list(lines["4-class average"].get_ydata()) == [
+        0.2,
+        0.5,
+        0.4,
+    ]
+    assert axes.lines[-1].get_xydata().tolist() == [[2, 0.5]]
+    assert "0.5000 in epoch 2" in axes.get_title() and axes.get_ylim() == (0, 1)
+
+
+def test_bars_beside_the_reports(drawn):
+    plotting.bars_beside_report(["a", "b"], [0.5, 0.7], [[0.4, 0.6], [np.nan, np.nan]], [0.3, 0.2], "title", "x.png")
+    (axes,) = drawn[0].axes
+    assert heights(axes) == [0.5, 0.7, 0.3, 0.2] and axes.get_ylim()[0] == 0
+    whisker = axes.collections[0].get_segments()[0]
+    np.testing.assert_allclose(whisker[:, 1], [0.4, 0.6])
+    assert [text.get_text() for text in axes.get_legend().get_texts()][1] == "the report"
+
+
+def test_roc_curves_have_the_false_positive_rate_below(drawn):
+    rng = np.random.default_rng(0)
+    true = rng.integers(0, 4, 300)
+    probabilities = rng.dirichlet(np.ones(4), 300) + 0.5 * np.eye(4)[true]
+    probabilities /= probabilities.sum(1, keepdims=True)
+    plotting.multi_class_roc(true, probabilities, "x.png")
+    (axes,) = drawn[0].axes
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("False positive rate", "True positive rate")
+    for place, line in enumerate(axes.lines[:4]):
+        area = metrics.roc_auc_score(true == place, probabilities[:, place])
+        x, y = line.get_data()
+        assert metrics.auc(x, y) == pytest.approx(area) and area > 0.6
+        assert line.get_label() == f"{plotting.NAMES[CLASSES[place]]}: {area:.2f}"
+
+
+def test_confusion_matrix_has_the_true_classes_in_rows(drawn):
+    plotting.confusion_matrix(scoring.REPORT_MATRIX, "title", "x.png")
+    axes = drawn[0].axes[0]
+    assert (axes.get_ylabel(), axes.get_xlabel()) == ("True class", "Predicted class")
+    assert [label.get_text() for label in axes.get_yticklabels()] == list(CLASSES)
+    texts = {tuple(text.get_position()): text.get_text() for text in axes.texts}
+    assert texts[1.5, 0.5] == "22\n15%"  # A, called N
+    assert texts[0.5, 1.5] == "31\n3%"  # N, called A
+    shares = axes.collections[0].get_array().reshape(4, 4)
+    np.testing.assert_allclose(shares.sum(1), 1)
+
+
+def test_gradcam_marks_the_padding_and_gives_units(drawn):
+    recipe = Recipe(seconds=20)
+    pixels = preprocessing.image(np.random.default_rng(0).normal(0, 100, 3000), recipe)
+    heat = np.zeros(pixels.shape, np.float32)
+    heat[10, 20] = 1
+    plotting.gradcam(preprocessing.picture(pixels, recipe), heat, 10.0, "title", "x.png")
+    panels, bars = drawn[0].axes[:3], drawn[0].axes[3:]
+    assert [axes.get_title() for axes in panels] == ["Spectrogram", "Grad-CAM", "Overlay"]
+    assert all(axes.get_xlabel() == "Time (s)" for axes in panels) and panels[0].get_ylabel() == "Frequency (Hz)"
+    assert all(axes.lines[0].get_xdata() == [10, 10] for axes in panels)
+    assert [axes.get_ylabel() for axes in bars] == ["log(1 + PSD in µV²/Hz)", "Heat (share of maximum)"]
+    shown = panels[1].collections[0].get_array().reshape(pixels.shape)
+    np.testing.assert_array_equal(shown, heat)
+
+
+def test_example_recordings_share_the_time_axis(drawn):
+    recipe = Recipe()
+    signal = np.arange(9000) % 300
+    picture = preprocessing.picture(preprocessing.image(signal, recipe), recipe)
+    plotting.example_recordings({"A": ("A1", signal, 300, picture), "~": ("A2", signal, 300, picture)}, "x.png")
+    trace, _, spectrum = drawn[0].axes[:3]
+    x, y = trace.lines[0].get_data()
+    assert x[-1] == pytest.approx(9000 / 300, abs=0.01) and y.max() == 0.299 and trace.get_ylabel() == "Voltage (mV)"
+    assert spectrum.get_xlim() == trace.get_xlim() and spectrum.get_ylim()[1] == 50
+
+
+def trials(count=20):
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(
+        {"optimizer": rng.choice(["adam", "sgd"], count), "learning_rate": rng.uniform(0, 0.01, count)}
+    )
+    return table.assign(best_avg_F1_score=table.learning_rate * 30 + 0.2 * (table.optimizer == "adam"))
+
+
+def test_the_best_trials_are_coloured_over_the_rest(drawn):
+    plotting.sweep_top_runs(trials(), ["optimizer", "learning_rate"], "best_avg_F1_score", "x.png", top=5)
+    axes = drawn[0].axes[0]
+    grey = [line for line in axes.lines if line.get_color() == "0.85"]
+    assert len(grey) == 15 and "best 5 of 20 sweep trials" in axes.get_title()
+    labels = [label.get_text() for label in axes.get_xticklabels()]
+    assert labels == ["optimizer", "learning rate", "F1, 4-class average"]
+
+
+def test_importance_of_settings_and_its_sign(drawn):
+    plotting.sweep_importance(trials(60), ["optimizer", "learning_rate"], "best_avg_F1_score", "x.png")
+    importance, correlation = drawn[0].axes
+    names = [label.get_text() for label in importance.get_yticklabels()]
+    signs = dict(zip(names, [np.sign(bar.get_width()) for bar in correlation.patches], strict=True))
+    assert signs == {"optimizer = adam": 1, "optimizer = sgd": -1, "learning rate": 1}
+    assert sum(bar.get_width() for bar in importance.patches) == pytest.approx(1)
+
+
+def test_a_figure_is_written_whole(tmp_path):
+    path = plotting.class_distribution(["N"], tmp_path / "figure.png")
+    assert cv2.imread(str(path)).shape[2] == 3 and [entry.name for entry in tmp_path.iterdir()] == ["figure.png"]
