@@ -245,6 +245,7 @@ def test_the_shipped_model_scores_what_its_card_says(script, real_set, tmp_path)
     assert hashlib.sha256((PROJECT / "pretrained/improved.keras").read_bytes()).hexdigest() in card
 
 
+@pytest.mark.slow
 def test_folds_are_trained_once_and_pooled(trained, script, folder, tmp_path):
     table = pd.read_csv(trained / "data/split.csv")
     parts = table.split.replace("validation", "valid")
