@@ -81,8 +81,7 @@ def parse():
     add("--sweep-id", metavar="ENTITY/PROJECT/ID", help="W&B sweep to join")
     add("--workers", type=int, default=1, metavar="N", help="processes on this machine")
     add("--storage", metavar="URL", help="database of a local sweep (default: sqlite:///sweeps/RUN.db)")
-    own = Path(__file__).with_name("sweep.yaml")
-    add("--config", type=Path, default=own, metavar="FILE", help="sweep file that defines the search")
+    add("--config", type=Path, default=Path(__file__).with_name("sweep.yaml"), metavar="FILE", help="the sweep file")
     add("--data", type=Path, default=dataset.DEFAULT_DATA, metavar="PATH", help="zip or folder of recordings")
     add("--run", type=run_name, default="sweep", metavar="NAME", help="name of the sweep's files")
     add("--trial", action="store_true", help="make one trial for the W&B agent that calls this")
@@ -285,7 +284,7 @@ def wandb_sweep(sweep, command_line, config, recipe, features, count, workers):
     """
     import wandb
 
-    with refusals(f"W&B refused the sweep {sweep or ''}", Exception):  # its client raises many kinds
+    with refusals(f"W&B refused the sweep{f' {sweep}' if sweep else ''}", Exception):  # its client raises many kinds
         if sweep:
             config = wandb.Api().sweep(sweep).config
         else:

@@ -29,7 +29,7 @@ from recipes import Recipe
 from scoring import SCORES
 from shell import UserError, run_script
 
-pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning", "ignore:Heartbeat of storage")
 SPACE = yaml.safe_load((PROJECT / "sweep.yaml").read_text())["parameters"]
 
 
