@@ -364,7 +364,7 @@ def main():
     traces = {"as recorded": signal}
     for name, amount in {"stretch": 0.25, "warp": 0.3, "gain": 1.0, "noise": 1.0, "bursts": 6}.items():
         changed = dataclasses.replace(plain, **{name: amount})
-        traces[f"--{name} {amount}"] = augment(signal, changed, np.random.default_rng(4))
+        traces[f"--{name} {amount}"] = augment(signal, changed, np.random.default_rng(8))
     print(plotting.traces(traces, synthetic.FS, "figures/augmentation.png"))
 
 

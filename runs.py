@@ -70,11 +70,12 @@ class Run:
 def lock(path, what):
     """Keep other processes off `what`; `UserError` if one has the file `path`. The lock of a dead process is free."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    held = filelock.FileLock(path, timeout=0)
+    held, holder = filelock.FileLock(path, timeout=0), "another"
     try:
         held.acquire()
     except filelock.Timeout:
-        holder = path.read_text().strip() or "another"
+        with contextlib.suppress(OSError):  # it may end at this moment
+            holder = path.read_text().strip() or holder
         raise UserError(f"the {what} is in work by process {holder}; wait for it, or pass --run another name") from None
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from error

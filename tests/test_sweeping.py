@@ -580,6 +580,7 @@ def check_arrived(server, count):
         assert record["summary"]["avg_F1_score"] == max(scores)
 
 
+@pytest.mark.slow
 def test_the_wandb_engine_creates_trials_and_reads_them_back(project):
     with WandbServer() as server:
         process = sweep(project, "--count", 3, "--run", "online", **server.env)
