@@ -187,9 +187,8 @@ def open_run(run, model, data, labels):
 def command(script, name, model=None, data=None, labels=None):
     """The command that has `script` look at the run `name`, or at the first model of an ensemble."""
     models = model if isinstance(model, list) else [model] if model else []
-    flags = (
-        f" --run {name}" if len(models) < 2 and name != "paper" else ""
-    )  # figures of an ensemble are not its model's
+    alone = len(models) < 2  # figures of an ensemble are not its first model's
+    flags = f" --run {name}" if alone and name != "paper" else ""
     given = {"model": models[0] if models else None, "data": data, "labels": labels}
     flags += "".join(f" --{key} {shlex.quote(str(value))}" for key, value in given.items() if value)
     return f"python {script}{flags}"
