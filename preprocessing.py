@@ -5,10 +5,11 @@ python preprocessing.py        print the images of each recipe, and draw augment
 
 import dataclasses
 import functools
+import itertools
 from collections import namedtuple
-from fractions import Fraction
 
 import numpy as np
+import scipy.fft
 import scipy.signal
 import scipy.special
 
@@ -29,24 +30,61 @@ Picture = namedtuple("Picture", "values unit frequencies times title")
 def resample(signal, sampling_rate, target_rate):
     """Resample `signal` (samples,) from `sampling_rate` to `target_rate` (Hz) by a polyphase filter.
 
-    Returns float64 of shape (ceil(samples · target_rate / sampling_rate),); the signal itself where the rates agree.
+    Returns float64 of about samples · target_rate / sampling_rate; the signal itself where the rates agree.
     """
     if sampling_rate == target_rate:
         return signal
-    ratio = (Fraction(target_rate) / Fraction(sampling_rate).limit_denominator(1000)).limit_denominator(10_000)
-    return scipy.signal.resample_poly(signal.astype(np.float64), ratio.numerator, ratio.denominator)
+    up, down = small_ratio(target_rate / sampling_rate)
+    return scipy.signal.resample_poly(signal.astype(np.float64), up, down)
+
+
+@functools.cache
+def small_ratio(wanted):
+    """The smallest integers (up, down) whose ratio is `wanted` to 0.001 %, 36 ms in an hour: filters stay short."""
+    return next(
+        (round(wanted * down), down)
+        for down in itertools.count(1)
+        if abs(round(wanted * down) / (wanted * down) - 1) <= 1e-5
+    )
 
 
 def prepare(signal, sampling_rate, recipe):
-    """The whole recording as `image` takes it, (samples,): at the recipe's rate; standardised if the image wants it.
+    """The whole recording as `image` takes it, (samples,): at the recipe's rate; conditioned if the image wants it.
 
-    A constant recording becomes zeros.
+    Conditioned: freed of its mean, of slow waves and of hum as the recipe says, and scaled to a deviation of 1;
+    float32. A constant recording becomes zeros.
     """
     signal = resample(signal, sampling_rate, recipe.sampling_rate)
-    if not IMAGES[recipe.image].standardised:
+    if not IMAGES[recipe.image].conditioned:
         return signal
     signal = signal.astype(np.float64) - np.mean(signal, dtype=np.float64)
-    return signal / (np.std(signal) or 1)
+    sections = _filters(recipe.sampling_rate, recipe.high_pass, recipe.notch)
+    if len(sections):
+        # Forward and backward, so that no wave is delayed.
+        signal = scipy.signal.sosfiltfilt(sections, signal, padlen=min(len(signal) - 1, recipe.sampling_rate))
+    return (signal / _deviation(signal, recipe.block * recipe.sampling_rate)).astype(np.float32)
+
+
+@functools.cache
+def _filters(rate, high_pass, notch):
+    """Second-order sections (sections, 6) of a high-pass at `high_pass` Hz and of notches at 50 and 60 Hz."""
+    sections = [np.zeros((0, 6))]
+    if high_pass:
+        sections.append(scipy.signal.butter(2, high_pass, "highpass", fs=rate, output="sos"))
+    if notch:
+        sections += [scipy.signal.tf2sos(*scipy.signal.iirnotch(hum, notch, rate)) for hum in (50, 60)]
+    return np.concatenate(sections)
+
+
+def _deviation(signal, block):
+    """Standard deviation of `signal` (samples,), or the median of those of its blocks of `block` samples, above 0.
+
+    A second of motion moves the first, and leaves the second as it is.
+    """
+    whole = signal[: int(len(signal) // block * block)] if block else signal[:0]
+    deviations = whole.reshape(-1, round(block)).std(1) if len(whole) else np.std(signal)[None]
+    moving = deviations[deviations > 1e-9 * deviations.max()]  # a lead that fell off says nothing
+    return np.median(moving) if len(moving) else 1.0
 
 
 def starts(samples, recipe):
@@ -79,8 +117,9 @@ def image(signal, recipe):
     kind = IMAGES[recipe.image]
     fitted = fill(signal, recipe.samples, recipe.padding)
     # Single precision is plenty for decibels, and sooner done.
-    power = kind.power(fitted.astype(np.float32) if kind.standardised else fitted, recipe)
-    pixels = kind.pixels(power)
+    power = kind.power(fitted.astype(np.float32) if kind.conditioned else fitted, recipe)
+    # White noise of the deviation `floor`, added without its chance: how quiet a device is tells nothing of the heart.
+    pixels = kind.pixels(power + 2 * recipe.floor**2 / recipe.sampling_rate if recipe.floor else power)
     if recipe.padding == "mask":
         pixels[:, frame_starts(recipe) + recipe.nperseg > max(len(signal), recipe.nperseg)] = PADDED
     return pixels.astype(np.float32)
@@ -139,9 +178,9 @@ def geometric(recipe):
     return np.geomspace(0.5, frequencies[-1], len(frequencies))
 
 
-# One kind of image: title; unit of what figures show; whether `prepare` standardises the recording; functions
+# One kind of image: title; unit of what figures show; whether `prepare` conditions the recording; functions
 # recipe → frequencies in Hz, (signal, recipe) → power, power → pixels, pixels → what figures show.
-Kind = namedtuple("Kind", "title unit standardised frequencies power pixels shown")
+Kind = namedtuple("Kind", "title unit conditioned frequencies power pixels shown")
 IMAGES = {
     # The report's, in the units recorded. Its window is SciPy's default.
     "spectrogram": Kind(
@@ -221,8 +260,14 @@ class Images:
 
     def _image(self, piece):
         if self._prepared[0] != piece[:2]:
-            self._prepared = piece[:2], prepare(self.signals[piece.recording], piece.rate, self.recipe)
+            self._prepared = piece[:2], self._read(piece)
         return image(self._prepared[1][piece.start :], self.recipe)
+
+    def _read(self, piece):
+        """The recording of `piece`, conditioned at its own rate, where the hum is hum, and then read at the piece's."""
+        rate = self.sampling_rates[piece.recording]
+        signal = prepare(self.signals[piece.recording], rate, self.recipe)
+        return resample(signal, piece.rate / rate * self.recipe.sampling_rate, self.recipe.sampling_rate)
 
 
 def vote(probabilities, owners):
@@ -274,6 +319,57 @@ def add_noise(piece, recipe, rng):
     return piece
 
 
+def shorten(piece, recipe, rng):
+    """8 to 30 s of some `piece` (samples,), of a share `crop` of them."""
+    length = int(rng.uniform(8, 30) * recipe.sampling_rate)
+    if rng.random() >= recipe.crop or length >= len(piece):
+        return piece
+    begin = rng.integers(len(piece) - length)
+    return piece[begin : begin + length]
+
+
+def saturate(piece, recipe, rng):
+    """Some `piece` (samples,), a share `clip` of them, clipped at its largest and smallest 0 to 2 %."""
+    if rng.random() >= recipe.clip:
+        return piece
+    share = rng.uniform(0, 0.02)
+    return np.clip(piece, *np.quantile(piece, (share, 1 - share)))
+
+
+def move(piece, recipe, rng):
+    """Some `piece` (samples,), a share `motion` of them, with the electrode moved once, for 0.3 to 2.5 s.
+
+    That is a swing of 3 to 100 standard deviations, or a jump and a jump back that the recorder's high-pass lets decay.
+    """
+    if rng.random() >= recipe.motion:
+        return piece
+    piece, rate = piece.copy(), recipe.sampling_rate
+    length = min(int(rng.uniform(0.3, 2.5) * rate), len(piece))
+    begin = rng.integers(len(piece) - length + 1)
+    height = 10 ** rng.uniform(0.5, 2)
+    if rng.random() < 0.5:
+        knots = max(length // 30, 3)
+        swing = np.interp(np.arange(length), np.linspace(0, length - 1, knots), rng.normal(0, 1, knots))
+        piece[begin : begin + length] += height * np.hanning(length) * swing
+    else:
+        for start, jump in ((begin, height), (begin + length, -height)):
+            piece[start:] += jump * np.exp(-np.arange(len(piece) - start) / (0.2 * rate))
+    return piece
+
+
+def dampen(piece, recipe, rng):
+    """Some `piece` (samples,), a share `low_pass` of them, through a low-pass of any steepness at 25 to 150 Hz.
+
+    Devices differ in what they leave of high frequencies.
+    """
+    if rng.random() >= recipe.low_pass:
+        return piece
+    edge, order = np.exp(rng.uniform(np.log(25), np.log(150))), rng.integers(1, 9)
+    size = scipy.fft.next_fast_len(len(piece), real=True)
+    gain = 1 / np.sqrt(1 + (scipy.fft.rfftfreq(size, 1 / recipe.sampling_rate) / edge) ** (2 * order))  # Butterworth's
+    return scipy.fft.irfft(scipy.fft.rfft(piece, size) * gain, size)[: len(piece)]
+
+
 def silence(piece, recipe, rng):
     """`piece` (samples,) with up to `bursts` stretches of 0.05 to 0.5 s set to 0."""
     for _ in range(rng.integers(recipe.bursts + 1)):
@@ -302,7 +398,15 @@ def blank(pixels, recipe, rng):
 # The function of each setting, in the order in which they are applied: to the signal while the piece is cut from it
 # (`cut` does both), to the piece, or to its image.
 CUTS = {"stretch": cut, "warp": cut}
-CHANGES = {"gain": scale, "noise": add_noise, "bursts": silence}
+CHANGES = {
+    "gain": scale,
+    "crop": shorten,
+    "clip": saturate,
+    "noise": add_noise,
+    "motion": move,
+    "low_pass": dampen,
+    "bursts": silence,
+}
 BLANKS = {"bands": blank}
 
 
@@ -327,6 +431,7 @@ class AugmentedImages:
     def __init__(self, signals, sampling_rates, recipe):
         self.signals, self.sampling_rates, self.recipe = list(signals), list(sampling_rates), recipe
         self.epoch = 0
+        self._prepared = {}  # recording → what `prepare` makes of it: once a training, not once an epoch
 
     def __len__(self):
         return len(self.signals)
@@ -336,8 +441,9 @@ class AugmentedImages:
 
     def _image(self, place):
         rng = np.random.default_rng((self.recipe.seed, self.epoch, place))
-        signal = prepare(self.signals[place], self.sampling_rates[place], self.recipe)
-        pixels = image(augment(signal, self.recipe, rng), self.recipe)
+        if place not in self._prepared:
+            self._prepared[place] = prepare(self.signals[place], self.sampling_rates[place], self.recipe)
+        pixels = image(augment(self._prepared[place], self.recipe, rng), self.recipe)
         for name, change in BLANKS.items():
             if getattr(self.recipe, name):
                 pixels = change(pixels, self.recipe, rng)

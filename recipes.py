@@ -41,6 +41,11 @@ class Recipe:
     vote_stretch: float = setting("input", 0.0, "vote also over each recording resampled in time by factors of 1 / (1 + X) and 1 + X; 0: as recorded only", "[0, 1]")
     padding: str = setting("input", "zeros", "what fills up shorter recordings: zeros, mask (zeros that the network leaves out) or wrap (itself again)", choices=("zeros", "mask", "wrap"))
 
+    high_pass: float = setting("conditioning", 0.0, "high-pass at X Hz, both ways, against baseline wander; 0: none", "[0, 10]")
+    notch: float = setting("conditioning", 0.0, "notches of quality factor X at 50 and 60 Hz, both ways, against hum; 0: none", "[0, 1000]")
+    block: float = setting("conditioning", 0.0, "scale by the median standard deviation of blocks of X seconds; 0: by that of the recording", "[0, 3600]")
+    floor: float = setting("conditioning", 0.0, "density added to the PSD: that of white noise of X standard deviations", "[0, 10]")
+
     image: str = setting("image", "spectrogram", "the report's log(1 + PSD), the PSD of the standardised recording in dB, or its wavelet power in dB", choices=("spectrogram", "log-spectrogram", "scalogram"))
     nperseg: int = setting("image", 150, "samples per spectrogram window", "[1, 18000]")
     noverlap: int = setting("image", 75, "samples by which spectrogram windows overlap", "[0, 18000)")
@@ -50,6 +55,10 @@ class Recipe:
     warp: float = setting("augmentation", 0.0, "let the pace wander smoothly by up to X to either side", "[0, 1)")
     gain: float = setting("augmentation", 0.0, "scale by a factor of 1 / (1 + X) to 1 + X", "[0, 10]")
     noise: float = setting("augmentation", 0.0, "add white noise of up to X standard deviations of the recording", "[0, 10]")
+    crop: float = setting("augmentation", 0.0, "share of the recordings of which 8 to 30 s are kept", "[0, 1]")
+    clip: float = setting("augmentation", 0.0, "share of the recordings that are clipped", "[0, 1]")
+    motion: float = setting("augmentation", 0.0, "share of the recordings with a motion of the electrode", "[0, 1]")
+    low_pass: float = setting("augmentation", 0.0, "share of the recordings with a low-pass at 25 to 150 Hz", "[0, 1]")
     bursts: int = setting("augmentation", 0, "silence up to N bursts of 0.05 to 0.5 s", "[0, 100]")
     bands: int = setting("augmentation", 0, "blank up to N bands of time and N of frequency in the image", "[0, 100]")
 

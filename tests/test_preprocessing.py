@@ -8,6 +8,13 @@ import preprocessing
 from recipes import RECIPES, Recipe, settings
 
 PAPER = RECIPES["paper"]
+PLAIN = Recipe(seconds=10, image="log-spectrogram", nperseg=64, noverlap=40)
+
+
+def ticks(seconds=20, every=150):
+    signal = np.zeros(seconds * 300)
+    signal[::every] = 1
+    return np.convolve(signal, np.hanning(21), "same")
 
 
 def by_hand(signal):
@@ -115,15 +122,6 @@ def test_a_stretching_vote_reads_recordings_faster_and_slower():
     np.testing.assert_array_equal(images[:2], plain[:])
 
 
-@pytest.mark.parametrize("rate", [250, 500, 512, 510.227, 1000])
-def test_resampling_keeps_a_tone(rate):
-    seconds = np.arange(int(10 * rate)) / rate
-    resampled = preprocessing.resample(np.sin(2 * np.pi * 7 * seconds), rate, 300)
-    assert abs(len(resampled) - 3000) <= 1
-    expected = np.sin(2 * np.pi * 7 * np.arange(len(resampled)) / 300)
-    np.testing.assert_allclose(resampled[100:-100], expected[100:-100], atol=0.02)
-
-
 def test_images_are_those_of_the_recordings_in_any_order():
     rng = np.random.default_rng(0)
     signals, rates = [rng.integers(-500, 500, n) for n in (3000, 9000, 5000)], [300, 300, 250]
@@ -147,19 +145,83 @@ def test_every_real_image_is_finite(real_set):
     np.testing.assert_allclose(image, by_hand(signal), atol=1e-6)
 
 
-# ── Augmentation
+# ── Conditioning ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-PLAIN = Recipe(seconds=10, image="log-spectrogram", nperseg=64, noverlap=40)
+CONDITIONED = dataclasses.replace(PLAIN, high_pass=0.5, notch=30.0, block=2.0)
+
+
+def conditioned(signal, rate=300, **settings):
+    return preprocessing.prepare(signal, rate, dataclasses.replace(CONDITIONED, **settings))
+
+
+@pytest.mark.parametrize("hertz", [0.1, 50, 60])
+def test_wander_and_hum_go_and_the_heartbeat_stays_where_it_is(hertz):
+    seconds = np.arange(9000) / 300
+    clean = 100 * ticks(30)
+    disturbed = clean + 300 * np.sin(2 * np.pi * hertz * seconds)
+    inner = slice(900, -900)
+    before, after = (conditioned(signal, block=0.0)[inner] for signal in (clean, disturbed))
+    assert np.abs(after / after.max() - before / before.max()).max() < 0.05
+    left = preprocessing.prepare(disturbed, 300, PLAIN)[inner]
+    assert np.abs(left / left.max() - before / before.max()).max() > 0.3
+    assert before.argmax() % 150 == clean[inner].argmax() % 150
+
+
+def test_a_pop_does_not_scale_the_rest_where_blocks_do():
+    clean = 100 * ticks(30) + np.random.default_rng(0).normal(0, 1, 9000)
+    popped = clean.copy()
+    popped[3000:3300] += 20000
+    calm = slice(6000, 9000)
+    for block, moved in ((2.0, False), (0.0, True)):
+        before, after = (np.std(conditioned(signal, block=block)[calm]) for signal in (clean, popped))
+        assert (abs(after / before - 1) > 0.5) == moved
+    assert np.median(np.std(conditioned(clean).reshape(-1, 600), axis=1)) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("content", [np.zeros(4000), np.full(4000, -3), np.ones(1), np.eye(1, 4000, 900)[0]])
+def test_conditioning_of_what_has_no_deviation(content):
+    assert np.isfinite(conditioned(content)).all()
+
+
+def test_the_floor_is_the_density_of_white_noise():
+    recipe = dataclasses.replace(PLAIN, floor=0.1)
+    noise = np.random.default_rng(0).normal(0, 0.1, 6000)
+    silent = preprocessing.decibels(preprocessing.image(np.zeros(6000), recipe))
+    noisy = preprocessing.decibels(preprocessing.image(noise, PLAIN))
+    assert silent[2:-2].mean() == pytest.approx(10 * np.log10((10 ** (noisy[2:-2] / 10)).mean()), abs=0.3)
+
+
+def test_a_stretched_reading_is_freed_of_hum_at_the_rate_it_was_recorded_at():
+    hum = np.sin(2 * np.pi * 50 * np.arange(9000) / 300) + 0.001 * np.random.default_rng(0).normal(size=9000)
+    recipe = dataclasses.replace(CONDITIONED, seconds=40, block=1000.0, vote_stretch=0.15)
+    frequencies = preprocessing.image_axes(recipe)[0]
+    power = {}
+    for notch in (0.0, 30.0):
+        images = preprocessing.Images([hum * 0.01], [300], dataclasses.replace(recipe, notch=notch))
+        rows = [np.abs(frequencies - 50 * piece.rate / 300).argmin() for piece in images.pieces]
+        power[notch] = [
+            image[row - 1 : row + 2, 20:200].max(0).mean() for image, row in zip(images[:], rows, strict=True)
+        ]
+        assert len(set(rows)) == 3
+    assert np.min(np.subtract(power[0.0], power[30.0])) > 0.3 * 255, power
+
+
+@pytest.mark.parametrize("rate", [50, 97.31, 128, 257, 301, 333.3, 510.227, 1000, 4999])
+def test_resampling_keeps_time(rate):
+    up, down = preprocessing.small_ratio(300 / rate)
+    assert abs(up / down * rate / 300 - 1) <= 1e-5 and max(up, down) < 20_000
+    seconds = np.arange(int(20 * rate)) / rate
+    resampled = preprocessing.resample(np.sin(2 * np.pi * 3 * seconds), rate, 300)
+    expected = np.sin(2 * np.pi * 3 * np.arange(len(resampled)) / 300)
+    assert len(resampled) == pytest.approx(6000, abs=2)
+    np.testing.assert_allclose(resampled[300:-300], expected[300:-300], atol=0.02)
+
+
+# ── Augmentation
 
 
 def piece(signal, seed=0, **settings):
     return preprocessing.augment(signal, dataclasses.replace(PLAIN, **settings), np.random.default_rng(seed))
-
-
-def ticks(seconds=20, every=150):
-    signal = np.zeros(seconds * 300)
-    signal[::every] = 1
-    return np.convolve(signal, np.hanning(21), "same")
 
 
 def test_without_settings_a_piece_is_cut_out_unchanged():
@@ -200,6 +262,25 @@ def test_gain_noise_and_bursts():
     assert min(silent) == 0 and 0.01 < max(silent) <= 3 * 150 / 3000
 
 
+def test_each_device_changes_its_share_of_the_pieces_as_it_should():
+    signal = np.random.default_rng(1).normal(size=12000)
+    whole = dataclasses.replace(PLAIN, seconds=40)
+    for name in ("crop", "clip", "motion", "low_pass"):
+        recipe = dataclasses.replace(whole, **{name: 0.5})
+        changed = [preprocessing.augment(signal, recipe, np.random.default_rng(seed)) for seed in range(40)]
+        touched = [one for one in changed if len(one) != 12000 or np.abs(one - signal).max() > 1e-6]
+        assert 10 < len(touched) < 30, name
+        if name == "crop":
+            assert all(8 * 300 <= len(one) < 30 * 300 for one in touched)
+        if name == "clip":
+            assert all(np.mean(one == one.max()) < 0.021 and one.max() < signal.max() for one in touched)
+        if name == "motion":
+            assert all(np.median(np.abs(one - signal)) < 0.1 < 2 < np.abs(one - signal).max() for one in touched)
+        if name == "low_pass":
+            power = [np.abs(np.fft.rfft(one)) ** 2 for one in touched]  # up to 150 Hz
+            assert all(one[-2000:].mean() < 0.75 * one[:600].mean() for one in power)
+
+
 def test_bands_are_blanked_and_padding_is_not():
     image = np.random.default_rng(0).uniform(1, 2, (32, 200)).astype(np.float32)
     image[:, 150:] = preprocessing.PADDED
@@ -238,10 +319,11 @@ def test_every_augmentation_of_the_recipe_has_its_function_and_changes_the_image
     tables = [*preprocessing.CUTS, *preprocessing.CHANGES, *preprocessing.BLANKS]
     assert sorted(tables) == sorted(settings("augmentation"))
     signal = [ticks().astype(np.float32) + np.random.default_rng(0).normal(0, 0.1, 6000)]
-    plain = preprocessing.AugmentedImages(signal, [300], PLAIN)
+    whole = dataclasses.replace(PLAIN, seconds=40)
+    plain = preprocessing.AugmentedImages(signal * 4, [300] * 4, whole)
     for name in settings("augmentation"):
-        recipe = dataclasses.replace(PLAIN, **{name: 3 if isinstance(getattr(PLAIN, name), int) else 0.5})
+        recipe = dataclasses.replace(whole, **{name: 3 if isinstance(getattr(PLAIN, name), int) else 0.9})
         assert recipe.augments
-        changed = preprocessing.AugmentedImages(signal, [300], recipe)
+        changed = preprocessing.AugmentedImages(signal * 4, [300] * 4, recipe)
         plain.epoch = changed.epoch = 2
         assert np.abs(changed[:] - plain[:]).max() > 1, name
