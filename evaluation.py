@@ -33,14 +33,16 @@ def main():
     run, models, table, seen = runs.open_run(arguments.run, arguments.model, arguments.data, arguments.labels)
     make_folders(run.figures)
 
-    import model
+    import members
     import scoring
 
     true = dataset.labels(table)
-    probabilities = model.classify(models, table.signal, table.sampling_rate)
+    voices = members.voices(models, table.signal, table.sampling_rate)
+    probabilities = next(iter(voices.values()))
     metrics = {
-        "labels": arguments.labels or models[0][1].recipe.labels,
+        "labels": arguments.labels or models[0].card.recipe.labels,
         **scoring.measure(true, probabilities),
+        "members": scoring.members_alone(true, voices),
         "baselines": baselines(table, seen, true, probabilities),
     }
     if metrics["labels"] != "reference":
@@ -95,6 +97,8 @@ def print_tables(metrics):
         between = f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else ""
         print(f"{title:<24}{ours:>9.4f}   {between:<15}{theirs:>7.2f}")
     print(f"{'Calibration error':<24}{metrics['calibration_error']:>9.4f}\n")
+    for line in scoring.members_lines(metrics["members"]):
+        print(line)
     for title, row in metrics["baselines"].items():
         print(
             f"{title:<14} 4-class {row['avg_F1_score']:.4f}, challenge {row['challenge_F1']:.4f} "

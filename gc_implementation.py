@@ -54,17 +54,17 @@ def choose(table, records):
 def explain(saved, recording, path):
     """Draw into `path` where a model looked in a `recording`, a row of the table; return a row of gradcam.csv.
 
-    saved: (network, card). Of several images, the one that speaks most for the class that the vote gave is drawn.
+    saved: a `runs.Saved`. Of several images, the one that speaks most for the class that the vote gave is drawn.
     """
+    import members
     import model
     import plotting
 
-    network, card = saved
-    recipe = card.recipe
+    network, recipe = saved.network, saved.card.recipe
     images = preprocessing.Images([recording.signal], [recording.sampling_rate], recipe)
     pixels = images[:]
     probabilities = model.predict(network, pixels, batch_size=1)  # filling a batch up would take as long as sixteen
-    voted = model.calibrated(preprocessing.vote(probabilities, images.owners), card.calibration)[0]
+    voted = members.classify([saved], [recording.signal], [recording.sampling_rate], keep=False)[0]
     predicted = int(voted.argmax())
     plain = [place for place, piece in enumerate(images.pieces) if piece.rate == recording.sampling_rate]
     best = max(plain, key=lambda place: probabilities[place, predicted])

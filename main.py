@@ -127,9 +127,10 @@ def train(table, recipe, run, data, mode):
         f"challenge (N, A, O) {best.challenge_F1:.4f}"
     )
     steps = ["calibrated on this split"] * recipe.calibrate + ["with its whole vote"] * bool(recipe.vote_stretch)
+    steps += ["joined by its trees"] * ("trees" in recipe.members)
     if steps:
         print(
-            f"the model that is kept, {' and '.join(steps)}: 4-class {card.scores['avg_F1_score']:.4f}, "
+            f"the model that is kept, {', '.join(steps)}: 4-class {card.scores['avg_F1_score']:.4f}, "
             f"challenge {card.scores['challenge_F1']:.4f}"
         )
     rows, validation = (table[table.split == split] for split in ("train", "validation"))
@@ -174,32 +175,44 @@ def learn(table, recipe, run, fingerprint, data, mode):
     if tracker:
         tracker.finish()
     card = card._replace(history=history.to_dict("records"))
-    card = finish(card, run, table[table.split == "validation"])
-    # The model, its calibration and its history appear in one step, after which the training is finished.
-    runs.replace_card(run.model, card)
-    return card
+    return finish(card, run, *(table[table.split == split] for split in ("train", "validation")))
 
 
-def finish(card, run, validation):
-    """`card` with the calibration of the run's best epoch and its scores on the `validation` split."""
-    import numpy as np
+def finish(card, run, train, validation):
+    """Fit the trees to the `train` split, calibrate and score all on `validation`, and return the final `Card`.
 
-    import model
+    The model, its trees, its calibration and its history appear in one step, after which the training is finished.
+    """
+    import members
     import scoring
     import training
 
-    best = max(card.history, key=lambda row: row["avg_F1_score"])
-    if not (card.recipe.calibrate or card.recipe.vote_stretch):
-        return card._replace(scores={key: best[key] for key in scoring.SCORES})
-    probabilities = model.classify([runs.load(run.model)], validation.signal, validation.sampling_rate)
-    labels = dataset.labels(validation)
-    if card.recipe.calibrate:
-        factor, shifts = training.calibrate(np.log(np.maximum(probabilities, 1e-12)), labels)
-        card = card._replace(calibration=(factor, shifts.tolist()))
-        probabilities = model.calibrated(probabilities, card.calibration)
+    recipe = card.recipe
+    if recipe.members == "network" and not (recipe.calibrate or recipe.vote_stretch):
+        best = max(card.history, key=lambda row: row["avg_F1_score"])
+        card = card._replace(scores={key: best[key] for key in scoring.SCORES})
+        runs.finish(run.model, card)
+        return card
+    saved, labels = runs.load(run.model), dataset.labels(validation)
+    if "trees" in recipe.members:
+        import trees
+
+        boosters = trees.fit(train.signal, train.sampling_rate, dataset.labels(train), recipe.seed)
+        card = card._replace(measured=trees.provenance())
+        saved = saved._replace(trees=boosters)
+    said = members.answers(saved._replace(card=card), validation.signal, validation.sampling_rate)
+    if recipe.calibrate:
+        together = [{member: each} for member, each in said.items()] + [said] * (len(said) > 1)
+        card = card._replace(
+            calibration={",".join(some): training.calibrate(members.joined(some, None), labels) for some in together}
+        )
+        factor, shifts = card.calibration[recipe.members]
         shown = ", ".join(f"{name} {shift:+.2f}" for name, shift in zip(CLASSES, shifts, strict=True))
         say(f"calibrated on the validation split: logits times {factor:.2f}, {shown}")
-    return card._replace(scores=scoring.epoch_scores(scoring.confusion_matrix(labels, probabilities.argmax(1))))
+    chosen = members.joined(said, card.calibration).argmax(1)
+    card = card._replace(scores=scoring.epoch_scores(scoring.confusion_matrix(labels, chosen)))
+    runs.finish(run.model, card, saved.trees)
+    return card
 
 
 def cross_validate(table, folds, recipe, run, data, mode):
@@ -208,10 +221,12 @@ def cross_validate(table, folds, recipe, run, data, mode):
     folds: DataFrame of train, validation or test, a column per fold. A fold that an earlier call has finished, by this
     recipe and on these recordings, is not trained again.
     """
+    import numpy as np
     import pandas as pd
 
-    import model
+    import members
     import scoring
+    from keras_setup import keras
 
     scored, baseline = [], 0
     for fold, split in folds.items():
@@ -220,24 +235,39 @@ def cross_validate(table, folds, recipe, run, data, mode):
         print(f"{fold}:")
         train(table.assign(split=split), recipe, one, data, mode)
         test = table[split == "test"].reset_index(drop=True)
-        probabilities = model.classify([runs.load(one.model)], test.signal, test.sampling_rate)
-        scored.append(scoring.predictions(test, probabilities).assign(fold=fold))
+        voices = members.voices([runs.load(one.model)], test.signal, test.sampling_rate)
+        scored.append([scoring.predictions(test, each).assign(fold=fold) for each in voices.values()])
         baseline = baseline + duration_baseline(table[split != "test"], test)
-        model.keras.backend.clear_session()
-    pooled = pd.concat(scored)
-    results = {}
-    for fold, rows in [*zip(folds, scored, strict=True), ("pooled", pooled)]:
-        results[fold] = scoring.measure(dataset.labels(rows), rows[scoring.COLUMNS].to_numpy())
+        keras.backend.clear_session()
+    pooled = {name: pd.concat(rows) for name, rows in zip(voices, zip(*scored, strict=True), strict=True)}
+    together = next(iter(pooled.values()))
+    results = {fold: measure(rows) for fold, rows in [*together.groupby("fold", sort=False), ("pooled", together)]}
     print_folds(results)
+    heard = {name: rows[scoring.COLUMNS].to_numpy() for name, rows in pooled.items()}
+    alone = scoring.members_alone(dataset.labels(together), heard)
+    for name, row in alone.items():
+        each = [measure(rows) for _, rows in pooled[name].groupby("fold")]
+        row |= {f"mean_{key}": float(np.mean([one[key] for one in each])) for key in ("avg_F1_score", "challenge_F1")}
+        print(f"{name} alone, mean: 4-class {row['mean_avg_F1_score']:.4f}, challenge {row['mean_challenge_F1']:.4f}")
+    print(*scoring.members_lines(alone), sep="\n")
     print(
         f"from the duration alone, pooled: 4-class {scoring.average_f1(baseline):.4f}, "
         f"challenge {scoring.challenge_f1(baseline):.4f}"
     )
     with writing(run.figures / "folds.json") as temporary:
-        temporary.write_text(json.dumps({"recipe": asdict(recipe), "folds": results}, indent=2) + "\n")
+        temporary.write_text(
+            json.dumps({"recipe": asdict(recipe), "folds": results, "members": alone}, indent=2) + "\n"
+        )
     with writing(run.figures / "fold_predictions.csv") as temporary:
-        pooled.to_csv(temporary, index=False, float_format="%.6f")
+        together.to_csv(temporary, index=False, float_format="%.6f")
     print(f"wrote {run.figures}/folds.json and fold_predictions.csv")
+
+
+def measure(predictions):
+    """All figures of merit of `predictions`, as `scoring.predictions` makes them."""
+    import scoring
+
+    return scoring.measure(dataset.labels(predictions), predictions[scoring.COLUMNS].to_numpy())
 
 
 def print_folds(results):

@@ -11,7 +11,6 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
-import scipy.special
 
 import preprocessing
 from keras_setup import keras
@@ -297,33 +296,21 @@ def predict(network, inputs, batch_size=BATCH, bar=None):
     return np.concatenate(outputs)
 
 
-def classify(models, signals, sampling_rates, keep=True):
-    """Probabilities (recordings, 4) of recordings, each of shape (samples,): the mean over `models`.
+def classify(network, recipe, signals, sampling_rates, keep=True):
+    """Probabilities (recordings, 4) that a network made by `recipe` gives for recordings, each of shape (samples,).
 
-    models: [(network, card)], as `runs.load` returns them; sampling_rates: Hz. keep: keep the features of a frozen
-    base, as training does, so that scoring again costs seconds, and draw progress bars.
+    sampling_rates: Hz. keep: keep the features of a frozen base, as training does, so that scoring again costs seconds,
+    and draw progress bars.
     """
-    answers = []
-    for network, card in models:
-        images = preprocessing.Images(signals, sampling_rates, card.recipe)
-        if keep and not card.recipe.trains_base:
-            features = network.get_layer("features").output
-            inputs = frozen_features(keras.Model(network.input, features), images)
-            probabilities = predict(keras.Model(features, network.output), inputs, 256)
-        else:
-            with progress(len(images), "predicting", "image", disable=not keep) as bar:
-                probabilities = predict(network, images, bar=bar)
-        answers.append(calibrated(preprocessing.vote(probabilities, images.owners), card.calibration))
-    return np.mean(answers, axis=0)
-
-
-def calibrated(probabilities, calibration):
-    """`probabilities` (n, 4) with their logits scaled and shifted; calibration: (factor, shifts (4,)), or None."""
-    if calibration is None:
-        return probabilities
-    factor, shifts = calibration
-    logits = np.log(np.maximum(probabilities, 1e-12, dtype=np.float64))
-    return scipy.special.softmax(logits * factor + np.asarray(shifts), axis=1).astype(probabilities.dtype)
+    images = preprocessing.Images(signals, sampling_rates, recipe)
+    if keep and not recipe.trains_base:
+        features = network.get_layer("features").output
+        inputs = frozen_features(keras.Model(network.input, features), images)
+        probabilities = predict(keras.Model(features, network.output), inputs, 256)
+    else:
+        with progress(len(images), "predicting", "image", disable=not keep) as bar:
+            probabilities = predict(network, images, bar=bar)
+    return preprocessing.vote(probabilities, images.owners)
 
 
 def main():

@@ -96,11 +96,14 @@ def parse():
 
 
 def load(paths):
-    """[(network, card)] of saved models. Whatever a model was trained to read, here the whole recording counts."""
+    """[`runs.Saved`] of saved models. Whatever a model was trained to read, here the whole recording counts."""
     for path in paths:
         runs.read_card(path)  # before the first one is loaded, which takes seconds
     models = [runs.load(path) for path in paths]
-    return [(network, card._replace(recipe=dataclasses.replace(card.recipe, vote=True))) for network, card in models]
+    return [
+        saved._replace(card=saved.card._replace(recipe=dataclasses.replace(saved.card.recipe, vote=True)))
+        for saved in models
+    ]
 
 
 def find(names):
@@ -141,7 +144,7 @@ def inside(folder):
 def classify(paths, models, options, confidence):
     """A dict for each of `paths`: file, class, uncertain, probabilities, seconds and notes; or file and error.
 
-    models: [(network, card)], whose probabilities are averaged; options: lead, fs and unit, as `reading.read` takes
+    models: [`runs.Saved`], whose probabilities are averaged; options: lead, fs and unit, as `reading.read` takes
     them; confidence: the probability below which a class is called uncertain.
     """
     rows, waiting = [], []  # waiting: (row, recording) of those that are read and not yet classified
@@ -163,12 +166,12 @@ def classify(paths, models, options, confidence):
 
 def answer(waiting, models, confidence):
     """Write what the models say of each recording into its row, for all (row, recording) in `waiting`, and empty it."""
-    import model
+    import members
 
-    rate = models[0][1].recipe.sampling_rate
+    rate = models[0].card.recipe.sampling_rate
     signals, rates, _ = zip(*(recording for _, recording in waiting), strict=True)
     for (row, recording), probabilities in zip(
-        waiting, model.classify(models, signals, rates, keep=False), strict=True
+        waiting, members.classify(models, signals, rates, keep=False), strict=True
     ):
         notes = list(recording.notes)
         if recording.sampling_rate != rate:

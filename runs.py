@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import shlex
 import zipfile
 import zlib
@@ -16,14 +17,19 @@ import dataset
 from recipes import CLASSES, Recipe
 from shell import UserError, run_name, say, writing
 
-CARD = "recipe.json"  # the member of the Keras zip file, which Keras passes over, that holds the card
+# Files in the Keras zip file, which Keras passes over: the card, and the text of each booster.
+CARD, TREES = "recipe.json", "trees-{}.txt"
 
-Card = namedtuple("Card", "recipe seen fingerprint data calibration history scores", defaults=[None, (), None])
+Saved = namedtuple("Saved", "network trees card")  # Keras model, LightGBM's boosters (none where it has no trees), Card
+Card = namedtuple(
+    "Card", "recipe seen fingerprint data calibration history scores measured", defaults=[None, (), None, None]
+)
 Card.__doc__ = """What a model tells of itself.
 
 recipe: its `Recipe`; seen: the records it was trained or chosen on; fingerprint: that of its training; data: where
-its recordings were; calibration: (factor, shifts) of its logits, or None; history: a row of logs per epoch; scores:
-its F1 scores on the validation split when it was finished, None while its training goes on.
+its recordings were; calibration: {members: (factor, shifts) of their logits}, or None; history: a row of logs per
+epoch; scores: its F1 scores on the validation split when it was finished, None while its training goes on; measured:
+{measurements: their names, sleepecg, neurokit2, lightgbm: versions} of its trees, or None.
 """
 
 
@@ -95,13 +101,16 @@ def save(network, card, path):
             archive.writestr(CARD, _card_text(card))
 
 
-def replace_card(path, card):
-    """Write the model in `path` again, with another `Card`, in one step."""
+def finish(path, card, trees=()):
+    """Write the network in `path` again, with another `Card` and with `trees`, LightGBM's boosters, in one step."""
+    texts = {TREES.format(place): booster.model_to_string() for place, booster in enumerate(trees)}
+    texts[CARD] = _card_text(card)
     with writing(path) as temporary, zipfile.ZipFile(path) as old, zipfile.ZipFile(temporary, "w") as new:
         for member in old.infolist():
-            if member.filename != CARD:
+            if member.filename not in texts:
                 new.writestr(member, old.read(member))
-        new.writestr(CARD, _card_text(card))
+        for name, text in texts.items():
+            new.writestr(name, text, zipfile.ZIP_DEFLATED)
 
 
 def _card_text(card):
@@ -129,7 +138,7 @@ def read_card(path):
 
 
 def load(path):
-    """(Keras model, `Card`) of a file that `save` wrote. Nothing in it is executed: Keras's safe mode.
+    """The `Saved` model of a file that `finish` wrote. Nothing in it is executed: Keras's safe mode, LightGBM's text.
 
     Raises `UserError` for a missing, foreign or damaged file.
     """
@@ -137,9 +146,26 @@ def load(path):
     from keras_setup import keras  # here, so that neither --help nor an error waits for TensorFlow
 
     try:
-        return keras.models.load_model(path, compile=False, safe_mode=True), card
+        network = keras.models.load_model(path, compile=False, safe_mode=True)
+        return Saved(network, _trees(path, card) if card.measured else [], card)
+    except UserError:
+        raise
     except Exception as error:
         raise UserError(f"{path} is damaged ({str(error)[:120]!r}); train it again") from error
+
+
+def _trees(path, card):
+    import lightgbm
+
+    import trees
+
+    if card.measured["measurements"] != trees.provenance()["measurements"]:
+        raise UserError(
+            f"{path} was trained on other measurements of heartbeats than this version makes; train it again"
+        )
+    with zipfile.ZipFile(path) as archive:
+        names = [name for name in archive.namelist() if re.fullmatch(TREES.format("[0-9]+"), name)]
+        return [lightgbm.Booster(model_str=archive.read(name).decode()) for name in names]
 
 
 def add_flags(parser, models):
@@ -155,7 +181,7 @@ def add_flags(parser, models):
 
 
 def open_run(run, model, data, labels):
-    """(`Run`, [(network, card)], test, seen) for the values of the flags of `add_flags`, each of which may be None.
+    """(`Run`, [`Saved`], test, seen) for the values of the flags of `add_flags`, each of which may be None.
 
     test: DataFrame of the recordings that no model was trained or chosen on, as `dataset.read_recordings` makes it: of
     the run's own recordings, its test split; seen: the others. Raises `UserError` when nothing unseen is left.

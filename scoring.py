@@ -63,6 +63,46 @@ def interval(matrix, score, draws=2000, seed=0):
     return np.quantile(score(cells.reshape(-1, *matrix.shape)), (0.025, 0.975), axis=0).T.tolist()
 
 
+def gain(true, predicted, other, score, draws=2000, seed=0):
+    """(score of `predicted` less that of `other`, its 95 % interval [low, high]), all indices of classes (n,).
+
+    The bootstrap is a paired one: both are scored on the same drawn recordings. score, draws, seed: as in `interval`.
+    """
+    size = len(CLASSES)
+    cells = np.bincount((np.asarray(true) * size + predicted) * size + other, minlength=size**3)
+    drawn = np.random.default_rng(seed).multinomial(cells.sum(), cells / cells.sum(), size=draws)
+    drawn = np.concatenate([cells[None], drawn]).reshape(-1, size, size, size)
+    gains = score(drawn.sum(3)) - score(drawn.sum(2))
+    return float(gains[0]), np.quantile(gains[1:], (0.025, 0.975)).tolist()
+
+
+def members_alone(true, voices):
+    """{member: its F1 scores and what the others add to them, with paired intervals}, ready for JSON.
+
+    true: indices of classes (n,); voices: {members: probabilities (n, 4)}, first of all together, then of each.
+    """
+    together, *alone = voices.items()
+    scores = {"avg_F1_score": average_f1, "challenge_F1": challenge_f1}
+    measured = {}
+    for name, probabilities in alone:
+        chosen, both = probabilities.argmax(1), together[1].argmax(1)
+        measured[name] = {key: float(score(confusion_matrix(true, chosen))) for key, score in scores.items()}
+        for key, score in scores.items():
+            measured[name][f"{key}_gain"], measured[name][f"{key}_gain_interval"] = gain(true, both, chosen, score)
+    return measured
+
+
+def members_lines(alone):
+    """Lines that say what `members_alone` has measured."""
+    return [
+        f"{name} alone".ljust(14)
+        + f" {title:<9} {row[key]:.4f}; together {row[f'{key}_gain']:+.4f} ({low:+.3f} to {high:+.3f})"
+        for name, row in alone.items()
+        for title, key in (("4-class", "avg_F1_score"), ("challenge", "challenge_F1"))
+        for low, high in [row[f"{key}_gain_interval"]]
+    ]
+
+
 def overall(matrix):
     """Both averages of F1, accuracy, macro precision and macro recall of matrices (..., 4, 4), each of shape (...).
 

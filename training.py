@@ -243,16 +243,16 @@ def _optimizer(recipe, steps):
     return OPTIMIZERS[recipe.optimizer](**settings)
 
 
-def calibrate(logits, labels):
-    """The factor and the shifts (4,) that make of `logits` (n, 4) calibrated ones, whose choices have the highest F1.
+def calibrate(probabilities, labels):
+    """The factor and the shifts [4] of the logits of `probabilities` (n, 4) that calibrate them, for the highest F1.
 
-    logits: of recordings that nothing was trained on; labels: their indices of classes (n,). First come the factor and
-    shifts of the highest likelihood (Guo et al. 2017, "On calibration of modern neural networks", section 4.2).
-    Weighted classes are thus predicted as rarely as they are. Then follow further shifts, for the highest average F1
-    that the probabilities let expect: F1 wants a class chosen before it is the likeliest (Lipton et al. 2014, "Optimal
-    thresholding of classifiers to maximize F1 measure").
+    probabilities: of recordings that nothing was trained on; labels: their indices of classes (n,). First come the
+    factor and shifts of the highest likelihood (Guo et al. 2017, "On calibration of modern neural networks", section
+    4.2). Weighted classes are thus predicted as rarely as they are. Then follow further shifts, for the highest average
+    F1 that the probabilities let expect: F1 wants a class chosen before it is the likeliest (Lipton et al. 2014,
+    "Optimal thresholding of classifiers to maximize F1 measure").
     """
-    logits = np.asarray(logits, np.float64)
+    logits = np.log(np.maximum(probabilities, 1e-7, dtype=np.float64))
 
     def changed(parameters):
         return logits * np.exp(parameters[0]) + np.append(0, parameters[1:])
@@ -269,4 +269,4 @@ def calibrate(logits, labels):
         return -(2 * (chosen * probabilities).sum(0) / (chosen.sum(0) + probabilities.sum(0))).mean()
 
     shifts = scipy.optimize.minimize(loss, np.zeros(len(CLASSES) - 1), bounds=bounds[1:]).x
-    return float(np.exp(likeliest[0])), np.append(0, likeliest[1:] + shifts)
+    return float(np.exp(likeliest[0])), np.append(0, likeliest[1:] + shifts).tolist()

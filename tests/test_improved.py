@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import scipy.special
 
+import members
 import model
 import preprocessing
 import runs
@@ -106,7 +107,7 @@ def test_class_weights(kind, power):
 
 
 def probabilities(logits, calibration):
-    return model.calibrated(scipy.special.softmax(logits, axis=1), calibration)
+    return members.joined({"network": scipy.special.softmax(logits, axis=1)}, {"network": calibration})
 
 
 def test_calibration_undoes_a_factor_and_chooses_for_f1():
@@ -117,7 +118,7 @@ def test_calibration_undoes_a_factor_and_chooses_for_f1():
     labels = (posterior.cumsum(1) > rng.random((12000, 1))).argmax(1)
     seen, fresh = slice(0, 6000), slice(6000, None)
     given = 3 * logits + [0, 0.5, 1, -0.5]
-    calibration = training.calibrate(given[seen], labels[seen])
+    calibration = training.calibrate(scipy.special.softmax(given[seen], axis=1), labels[seen])
     assert calibration[0] == pytest.approx(1 / 3, rel=0.1)
 
     def score(values):
@@ -132,7 +133,7 @@ def test_calibration_undoes_a_factor_and_chooses_for_f1():
 def test_calibration_of_what_has_no_optimum():
     """A class that is absent, and others told apart without an error."""
     labels = np.arange(30) % 3
-    factor, shifts = training.calibrate(5 * np.eye(4)[labels], labels)
+    factor, shifts = training.calibrate(scipy.special.softmax(5 * np.eye(4)[labels], axis=1), labels)
     assert np.isfinite([factor, *shifts]).all()
     assert (probabilities(5 * np.eye(4)[:3], (factor, shifts)).argmax(1) == [0, 1, 2]).all()
 

@@ -96,18 +96,18 @@ def test_the_saved_model_equals_the_head_on_cached_features(network, images, fea
 
 
 def check_saved_model(network, images, features, path):
-    card = runs.Card(RECIPE, frozenset(["A00001"]), "mine", "data.zip", [0.5, [0, 1, 2, 3]], [{"epoch": 1}], {"F1": 1})
+    card = runs.Card(RECIPE, frozenset(["A00001"]), "mine", "data.zip", {"network": [2, [0, 1, 2, 3]]}, [{"epoch": 1}])
     runs.save(network.complete, card, path)
-    loaded, kept = runs.load(path)
-    assert kept == card == runs.read_card(path)
+    loaded, trees, kept = runs.load(path)
+    assert kept == card == runs.read_card(path) and trees == []
     from_features = network.head.predict(features, verbose=0)
     np.testing.assert_allclose(model.predict(loaded, images), from_features, atol=1e-4)
     assert np.ptp(from_features, axis=0).max() > 1e-3  # else any two models would agree
     assert [entry.name for entry in path.parent.glob(".*")] == []
-    runs.replace_card(path, card._replace(calibration=None))
-    again, kept = runs.load(path)
-    assert kept == card._replace(calibration=None)
-    for one, other in zip(again.get_weights(), loaded.get_weights(), strict=True):
+    runs.finish(path, card._replace(calibration=None))
+    again = runs.load(path)
+    assert again.card == card._replace(calibration=None)
+    for one, other in zip(again.network.get_weights(), loaded.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
@@ -130,22 +130,17 @@ def check_both_ways(network, table, images, features):
         assert np.abs(before - by_features).max() > 3e-3  # they moved farther than they differ
 
 
-def test_classify_keeps_features_averages_and_calibrates(network, table, features, tmp_path, monkeypatch):
+def test_classify_keeps_features_of_a_frozen_base(network, table, features, tmp_path, monkeypatch):
     monkeypatch.setattr(model, "FEATURES", tmp_path)
     few = table.signal[:5], table.sampling_rate[:5]
-    card = runs.Card(RECIPE, [], "", "")
     expected = network.head.predict(features[:5], verbose=0)
-    plain = model.classify([(network.complete, card)], *few)
-    np.testing.assert_allclose(plain, expected, atol=1e-4)
+    np.testing.assert_allclose(model.classify(network.complete, RECIPE, *few), expected, atol=1e-4)
     assert len(list(tmp_path.glob("*/*.npz"))) == 1
-    tuned = card._replace(recipe=dataclasses.replace(RECIPE, fine_tune=True), calibration=(2.0, [0, 0, 0, 1.0]))
     monkeypatch.setattr(model, "FEATURES", tmp_path / "other")
-    streamed = model.classify([(network.complete, tuned)], *few)
+    tuned = dataclasses.replace(RECIPE, fine_tune=True)
+    np.testing.assert_allclose(model.classify(network.complete, tuned, *few), expected, atol=1e-4)
+    np.testing.assert_allclose(model.classify(network.complete, RECIPE, *few, keep=False), expected, atol=1e-4)
     assert not (tmp_path / "other").exists()
-    odds = np.exp(2 * np.log(expected) + [0, 0, 0, 1])
-    np.testing.assert_allclose(streamed, odds / odds.sum(1, keepdims=True), atol=2e-4)
-    both = model.classify([(network.complete, card), (network.complete, tuned)], *few, keep=False)
-    np.testing.assert_allclose(both, (plain + streamed) / 2, atol=1e-4)
 
 
 class Counting:

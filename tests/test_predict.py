@@ -9,12 +9,13 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.special
 from conftest import PROJECT
 from scipy.io import savemat
 from wandb_server import WandbServer
 
 import dataset
-import model
+import members
 import predict
 import runs
 import scoring
@@ -34,7 +35,7 @@ def trained(archive, folder, script, tmp_path_factory):
     process = script(cwd, "main.py", "--data", archive, *RUN)
     assert process.returncode == 0, process.stderr
     assert "calibrated on the validation split" in process.stderr
-    assert "calibrated on this split and with its whole vote" in process.stdout
+    assert "calibrated on this split, with its whole vote, joined by its trees" in process.stdout
     shutil.copytree(folder, cwd / "set")
     return cwd
 
@@ -67,6 +68,7 @@ def test_the_improved_run_leaves_the_same_files_as_the_papers(trained, evaluatio
     split = pd.read_csv(trained / "data/split.csv")
     assert card.seen == set(split.record[split.split != "test"])
     metrics = json.loads((trained / "figures/improved/metrics.json").read_text())
+    assert set(metrics["members"]) == {"network", "trees"} and "trees alone" in evaluation.stdout
     assert set(metrics["baselines"]) == {"duration only", "exactly 30 s"}
     assert "duration only" in evaluation.stdout and "Calibration error" in evaluation.stdout
     process = script(trained, "gc_implementation.py", "--run", "improved")
@@ -131,13 +133,19 @@ def test_calibration_and_scores_are_of_the_validation_split(trained, folder):
     table = dataset.read_recordings(folder)
     table["split"] = dataset.split(table)
     validation = table[table.split == "validation"]
-    network, card = runs.load(trained / "models/improved.keras")
-    uncalibrated = model.classify([(network, card._replace(calibration=None))], validation.signal, [300] * 8, False)
+    saved = runs.load(trained / "models/improved.keras")
+    said = members.answers(saved, validation.signal, [300] * 8, keep=False)
+    assert list(said) == ["network", "trees"]
+    assert np.abs(said["network"] - said["trees"]).max() > 0.05
     labels = dataset.labels(validation)
-    factor, shifts = training.calibrate(np.log(uncalibrated), labels)
-    assert card.calibration == [pytest.approx(factor, rel=0.01), pytest.approx(shifts.tolist(), abs=0.01)]
-    chosen = model.calibrated(uncalibrated, card.calibration).argmax(1)
-    assert card.scores == pytest.approx(scoring.epoch_scores(scoring.confusion_matrix(labels, chosen)))
+    for some in ({"network": said["network"]}, {"trees": said["trees"]}, said):
+        logits = np.mean([np.log(one.astype(float)) for one in some.values()], axis=0)
+        uncalibrated = scipy.special.softmax(logits, axis=1)
+        factor, shifts = saved.card.calibration[",".join(some)]
+        expected = training.calibrate(uncalibrated, labels)
+        assert [factor, *shifts] == pytest.approx([expected[0], *expected[1]], rel=0.02, abs=0.02)
+        chosen = (logits * factor + shifts).argmax(1)
+    assert saved.card.scores == pytest.approx(scoring.epoch_scores(scoring.confusion_matrix(labels, chosen)))
 
 
 def test_predictions_are_those_of_evaluation(trained, evaluation, classify):
@@ -259,6 +267,7 @@ def test_folds_are_trained_once_and_pooled(trained, script, folder, tmp_path):
     pooled = pd.read_csv(tmp_path / "figures/cv/fold_predictions.csv")
     assert set(pooled.record[pooled.fold == "fold1"]) == set(table.record[rotated == "test"])
     assert f"{results['pooled']['avg_F1_score']:.4f}" in process.stdout
+    assert "trees alone, mean:" in process.stdout
     before = (tmp_path / "models/cv-fold0.keras").read_bytes()
     again = script(tmp_path, *command)
     assert again.returncode == 0, again.stderr

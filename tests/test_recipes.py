@@ -94,5 +94,15 @@ def test_flags_are_grouped_in_the_help():
     parser = argparse.ArgumentParser()
     add_flags(parser)
     text = parser.format_help()
-    for group in ("recordings", "input", "image", "augmentation", "network", "head", "training", "calibration"):
+    for group in (
+        "recordings",
+        "input",
+        "conditioning",
+        "image",
+        "augmentation",
+        "network",
+        "head",
+        "training",
+        "members",
+    ):
         assert f"{group} (settings of the recipe)" in text

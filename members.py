@@ -1,0 +1,63 @@
+"""What the members of a saved model say of recordings, its network and its trees, and their one answer.
+
+Two that err elsewhere know more together than each alone: their logits are averaged, and the mean is calibrated.
+"""
+
+import numpy as np
+import scipy.special
+
+
+def answers(saved, signals, sampling_rates, keep=True):
+    """{member: probabilities (recordings, 4)}, not calibrated, of recordings, each of shape (samples,).
+
+    saved: a `runs.Saved`; sampling_rates: Hz. keep: keep on disk what takes long, as training does, and draw progress
+    bars.
+    """
+    said = {}
+    for member in saved.card.recipe.members.split(","):
+        if member == "trees":
+            import trees  # slow to import, and many models have none
+
+            said[member] = trees.classify(saved.trees, signals, sampling_rates, keep)
+        else:
+            import model
+
+            said[member] = model.classify(saved.network, saved.card.recipe, signals, sampling_rates, keep)
+    return said
+
+
+def joined(said, calibrations):
+    """Probabilities (recordings, 4) of the members whose answers are `said`, {member: probabilities (recordings, 4)}.
+
+    calibrations: {members: (factor, shifts (4,))}, of which that of these members is used; or None.
+    """
+    logits = np.mean([np.log(np.maximum(p, 1e-7, dtype=np.float64)) for p in said.values()], axis=0)
+    if calibrations:
+        factor, shifts = calibrations[",".join(said)]
+        logits = logits * factor + np.asarray(shifts)
+    return scipy.special.softmax(logits, axis=1)
+
+
+def voices(models, signals, sampling_rates, keep=True):
+    """{members: probabilities (recordings, 4)}: what all say together, first, and where there are several, each alone.
+
+    models: [`runs.Saved`], whose probabilities are averaged; the rest as `answers` takes it.
+    """
+    said = [answers(saved, signals, sampling_rates, keep) for saved in models]
+    names = list(dict.fromkeys(name for each in said for name in each))
+    heard = {}
+    for some in [names, *([name] for name in names if len(names) > 1)]:
+        heard[",".join(some)] = np.mean(
+            [
+                joined({name: each[name] for name in some if name in each}, saved.card.calibration)
+                for each, saved in zip(said, models, strict=True)
+                if set(some) & set(each)
+            ],
+            axis=0,
+        )
+    return heard
+
+
+def classify(models, signals, sampling_rates, keep=True):
+    """Probabilities (recordings, 4) of recordings by `models`; all as `voices` takes it."""
+    return next(iter(voices(models, signals, sampling_rates, keep).values()))

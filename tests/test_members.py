@@ -1,0 +1,112 @@
+"""The trees, their place in a saved model's file, and how members are joined."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import scipy.special
+
+import beats
+import members
+import model
+import runs
+import scoring
+import trees
+from recipes import RECIPES
+from shell import UserError
+from synthetic import recording
+
+pytestmark = pytest.mark.xdist_group("improved")
+RECIPE = dataclasses.replace(RECIPES["improved"], seconds=10, vote_stretch=0)
+
+
+@pytest.fixture(scope="module")
+def signals():
+    rng = np.random.default_rng(0)
+    return [recording("ANO~"[number % 4], 12, rng) for number in range(60)]
+
+
+@pytest.fixture(scope="module")
+def boosters(signals, tmp_path_factory):
+    kept = beats.KEPT
+    beats.KEPT = tmp_path_factory.mktemp("beats")
+    try:
+        return trees.fit(signals, [300] * 60, np.arange(60) % 4, seed=1)
+    finally:
+        beats.KEPT = kept
+
+
+def test_trees_tell_the_rhythms_of_fresh_recordings(boosters):
+    rng = np.random.default_rng(5)
+    fresh = [recording("ANO~"[number % 4], 12, rng) for number in range(32)]
+    probabilities = trees.classify(boosters, fresh, [300] * 32, keep=False)
+    np.testing.assert_allclose(probabilities.sum(1), 1)
+    assert np.mean(probabilities.argmax(1) == np.arange(32) % 4) > 0.6
+
+
+def test_a_recording_is_measured_once(signals, tmp_path, monkeypatch):
+    monkeypatch.setattr(beats, "KEPT", tmp_path)
+    rows = beats.measure_all(signals[:6], [300] * 6)
+    np.testing.assert_array_equal(rows, beats.measure_all(signals[:6], [300] * 6, keep=False))
+    real, asked = beats.measure, []
+    monkeypatch.setattr(beats, "measure", lambda *pair: asked.append(pair) or real(*pair))
+    np.testing.assert_array_equal(beats.measure_all(signals[2:8], [300] * 6)[:4], rows[2:])
+    assert len(asked) == 2
+    assert np.abs(beats.measure_all(signals[:1], [250]) - rows[:1])[0, 0] > 1 and len(asked) == 3
+    next(tmp_path.glob("*/*.npz")).write_bytes(b"damaged")
+    np.testing.assert_array_equal(beats.measure_all(signals[:6], [300] * 6), rows)
+
+
+def test_long_recordings_are_cut_into_windows_that_cover_them():
+    long = np.arange(150 * 250)
+    cut, rates, owners = beats.windows([long, long[:100], long[: 61 * 250]], [250, 250, 250])
+    assert owners.tolist() == [0, 0, 0, 1, 2] and rates == [250] * 5
+    assert [len(one) for one in cut] == [61 * 250] * 3 + [100, 61 * 250]
+    assert cut[0][0] == 0 and cut[2][-1] == long[-1] and cut[1][0] < cut[0][-1] and cut[2][0] < cut[1][-1]
+
+
+def test_a_model_file_holds_its_trees(signals, boosters, tmp_path, monkeypatch):
+    path = tmp_path / "model.keras"
+    network = model.build(RECIPE).complete
+    neutral = [1.0, [0.0] * 4]
+    calibration = {"network,trees": [2.0, [0, 1.0, 0, 0]], "network": neutral, "trees": neutral}
+    card = runs.Card(RECIPE, frozenset(["A1"]), "mine", "data.zip", calibration)
+    runs.save(network, card, path)
+    runs.finish(path, card._replace(measured=trees.provenance()), boosters)
+    runs.finish(path, card._replace(measured=trees.provenance()), boosters)  # trained again
+    saved = runs.load(path)
+    few = signals[:5], [300] * 5
+    said = members.answers(saved, *few, keep=False)
+    np.testing.assert_array_equal(said["trees"], trees.classify(boosters, *few, keep=False))
+    np.testing.assert_allclose(said["network"], model.classify(network, RECIPE, *few, keep=False), atol=1e-5)
+    logits = 2 * (np.log(said["network"]) + np.log(said["trees"])) / 2 + [0, 1, 0, 0]
+    expected = scipy.special.softmax(logits, axis=1)
+    np.testing.assert_allclose(members.classify([saved], *few, keep=False), expected, atol=1e-6)
+
+    alone = saved._replace(card=card._replace(recipe=dataclasses.replace(RECIPE, members="network"), calibration=None))
+    voices = members.voices([saved, alone], *few, keep=False)
+    assert list(voices) == ["network,trees", "network", "trees"]
+    np.testing.assert_allclose(voices["network,trees"], (expected + said["network"]) / 2, atol=1e-5)
+    assert list(members.voices([alone], *few, keep=False)) == ["network"]
+
+    monkeypatch.setattr(beats, "MEASUREMENTS", beats.MEASUREMENTS[1:])
+    with pytest.raises(UserError, match="other measurements"):
+        runs.load(path)
+
+
+def test_gain_is_that_of_recordings_drawn_in_pairs():
+    rng = np.random.default_rng(0)
+    true = rng.integers(0, 4, 400)
+    other = np.where(rng.random(400) < 0.7, true, rng.integers(0, 4, 400))
+    ours = np.where(rng.random(400) < 0.1, true, other)
+
+    def score(who, where=slice(None)):
+        return scoring.challenge_f1(scoring.confusion_matrix(true[where], who[where]))
+
+    gain, (low, high) = scoring.gain(true, ours, other, scoring.challenge_f1)
+    assert gain == pytest.approx(score(ours) - score(other))
+    draws = [rng.integers(0, 400, 400) for _ in range(2000)]
+    expected = np.quantile([score(ours, where) - score(other, where) for where in draws], (0.025, 0.975))
+    assert [low, high] == pytest.approx(expected, abs=0.004)
+    unpaired = np.quantile([score(ours, where) for where in draws], (0.025, 0.975))
+    assert high - low < 0.7 * np.ptp(unpaired) and scoring.gain(true, other, other, scoring.challenge_f1) == (0, [0, 0])
