@@ -237,31 +237,30 @@ def measure(signal, sampling_rate):
 def windows(signals, sampling_rates):
     """Recordings cut into as few windows of at most `LONGEST` seconds as cover them, evenly spaced.
 
-    Returns [(samples,)], their sampling rates, and the recording of each, (windows,).
+    Returns [((samples,), sampling rate)] and the recording of each, (windows,).
     """
-    cut, rates, owners = [], [], []
+    cut, owners = [], []
     for owner, (signal, rate) in enumerate(zip(signals, sampling_rates, strict=True)):
         size = round(LONGEST * rate)
         for start in np.linspace(0, max(len(signal) - size, 0), max(-(-len(signal) // size), 1)).astype(int):
-            cut.append(signal[start : start + size])
-            rates.append(rate)
+            cut.append((signal[start : start + size], rate))
             owners.append(owner)
-    return cut, rates, np.array(owners, int)
+    return cut, np.array(owners, int)
 
 
 def measure_all(signals, sampling_rates, keep=True):
-    """The `MEASUREMENTS` of many recordings, float32 (recordings, measurements).
+    """The `MEASUREMENTS` of the `windows` of many recordings, float32 (windows, measurements), and their owners.
 
     signals: [(samples,)]; sampling_rates: Hz. keep: draw a progress bar, use all cores, and keep the rows in `KEPT`, in
     16 files, so that an interrupted call continues and no recording is measured twice.
     """
+    pairs, owners = windows(signals, sampling_rates)
     if not keep:
-        return np.array([measure(*each) for each in zip(signals, sampling_rates, strict=True)])
+        return np.array([measure(*pair) for pair in pairs]), owners
     import joblib
 
     made_by = sha256(Path(__file__).read_bytes())
     made_by.update(" ".join(map(version, PACKAGES)).encode())
-    pairs = list(zip(signals, sampling_rates, strict=True))
     keys = [sha256(f"{signal.dtype} {rate} ".encode() + signal.tobytes()).hexdigest() for signal, rate in pairs]
     files = defaultdict(list)
     for place, key in enumerate(keys):
@@ -280,7 +279,7 @@ def measure_all(signals, sampling_rates, keep=True):
                     np.savez(temporary, keys=list(known), rows=list(known.values()))
             rows[places] = [known[keys[place]] for place in places]
             bar.update(len(places))
-    return rows
+    return rows, owners
 
 
 def _measure(conditioned, peaks):

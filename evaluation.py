@@ -4,8 +4,11 @@
     python evaluation.py --run mine                                 another run
     python evaluation.py --model models/a.keras models/b.keras      an ensemble: probabilities averaged
 
+    python evaluation.py --robustness                               also as other devices record: half an hour
+
 Prints each figure beside the report's, and writes figures/RUN/: class_f1_scores.png, overall_metrics.png,
-multi_class_roc.png, test_confusion_matrix.png, metrics.json and predictions.csv.
+multi_class_roc.png, test_confusion_matrix.png, metrics.json and predictions.csv; with --robustness also robustness.png
+and robustness.json.
 """
 
 import json
@@ -28,6 +31,9 @@ OVERALL = {
 def main():
     flags = parser(__doc__)
     runs.add_flags(flags, models="+")
+    flags.add_argument(
+        "--robustness", action="store_true", help="also score the recordings changed as other devices would change them"
+    )
     arguments = flags.parse_args()
 
     run, models, table, seen = runs.open_run(arguments.run, arguments.model, arguments.data, arguments.labels)
@@ -53,6 +59,8 @@ def main():
         temporary.write_text(json.dumps(metrics, indent=2) + "\n")
     with writing(run.figures / "predictions.csv") as temporary:
         scoring.predictions(table, probabilities).to_csv(temporary, index=False, float_format="%.6f")
+    if arguments.robustness:
+        compare_devices(models, table, run.figures)
     gradcam = runs.command("gc_implementation.py", run.name, arguments.model, arguments.data, arguments.labels)
     print(f"wrote {run.figures}/; next: {gradcam}")
 
@@ -105,6 +113,26 @@ def print_tables(metrics):
             f"({row['recordings']:,} recordings)"
         )
     print()
+
+
+def compare_devices(models, table, folder):
+    """Print, draw and write into `folder` the scores of `models` on the recordings of `table` as others make them."""
+    import plotting
+    import robustness
+
+    rows = {}
+    print(f"{'recordings':<18}{'challenge':>10}{'4-class':>9}{'accuracy':>10}{'confidence':>12}{'other class':>13}")
+    for name, row in robustness.measure(models, table):
+        rows[name] = row
+        scores = next(iter(row.values()))
+        print(
+            f"{name:<18}{scores['challenge_F1']:>10.4f}{scores['avg_F1_score']:>9.4f}{scores['accuracy']:>10.3f}"
+            f"{scores['confidence']:>12.3f}{scores['changed_decisions']:>13.1%}",
+            flush=True,
+        )
+    with writing(folder / "robustness.json") as temporary:
+        temporary.write_text(json.dumps(rows, indent=2) + "\n")
+    plotting.robustness(rows, folder / "robustness.png")
 
 
 def draw(true, probabilities, metrics, folder):

@@ -56,16 +56,20 @@ def explain(saved, recording, path):
 
     saved: a `runs.Saved`. Of several images, the one that speaks most for the class that the vote gave is drawn.
     """
+    import beats
     import members
     import model
     import plotting
+    import reasons
 
     network, recipe = saved.network, saved.card.recipe
     images = preprocessing.Images([recording.signal], [recording.sampling_rate], recipe)
     pixels = images[:]
     probabilities = model.predict(network, pixels, batch_size=1)  # filling a batch up would take as long as sixteen
-    voted = members.classify([saved], [recording.signal], [recording.sampling_rate], keep=False)[0]
+    measured = beats.measure_all([recording.signal], [recording.sampling_rate], keep=False)
+    voted = members.classify([saved], [recording.signal], [recording.sampling_rate], False, measured)[0]
     predicted = int(voted.argmax())
+    why = reasons.explain(voted, measured[0], [saved])["sentence"]
     plain = [place for place, piece in enumerate(images.pieces) if piece.rate == recording.sampling_rate]
     best = max(plain, key=lambda place: probabilities[place, predicted])
     begin = images.pieces[best].start / recipe.sampling_rate
@@ -75,21 +79,27 @@ def explain(saved, recording, path):
     if not heat.any():
         say(f"{recording.record}: the map is empty: nothing in the last maps speaks for {CLASSES[predicted]}")
     part = f"; part of {seconds:.0f} s" if len(plain) > 1 else ""
+    end = begin + min(recipe.seconds, seconds - begin)
+    times = np.arange(len(recording.signal)) / recording.sampling_rate
+    shown = (times >= begin) & (times < end)
+    peaks = beats.find(recording.signal, recording.sampling_rate)["sleepecg"]
     plotting.gradcam(
         preprocessing.picture(pixels[best], recipe, begin),
         heat,
+        (times[shown], recording.signal[shown], peaks[(peaks >= begin) & (peaks < end)]),
         seconds if recipe.padding != "wrap" else np.inf,
         f"{recording.record}: true class {recording.label}, predicted {CLASSES[predicted]} ({voted.max():.0%}), "
-        f"{padding:.0%} of the heat on padding{part}",
+        f"{padding:.0%} of the heat on padding{part}\n{why}",
         path,
     )
-    print(f"{path}: true {recording.label}, predicted {CLASSES[predicted]}, {padding:.1%} of the heat on padding")
+    print(f"{path}: true {recording.label}, {padding:.1%} of the heat on padding; {why}")
     return {
         "record": recording.record,
         "label": recording.label,
         "predicted": CLASSES[predicted],
         "seconds": seconds,
         "heat_on_padding": padding,
+        "reasons": why,
     }
 
 

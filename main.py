@@ -195,9 +195,11 @@ def finish(card, run, train, validation):
         return card
     saved, labels = runs.load(run.model), dataset.labels(validation)
     if "trees" in recipe.members:
+        import beats
         import trees
 
-        boosters = trees.fit(train.signal, train.sampling_rate, dataset.labels(train), recipe.seed)
+        measured = beats.measure_all(train.signal, train.sampling_rate)
+        boosters = trees.fit(measured, dataset.labels(train), recipe.seed)
         card = card._replace(measured=trees.provenance())
         saved = saved._replace(trees=boosters)
     said = members.answers(saved._replace(card=card), validation.signal, validation.sampling_rate)

@@ -7,23 +7,32 @@ import numpy as np
 import scipy.special
 
 
-def answers(saved, signals, sampling_rates, keep=True):
+def answers(saved, signals, sampling_rates, keep=True, measured=None):
     """{member: probabilities (recordings, 4)}, not calibrated, of recordings, each of shape (samples,).
 
     saved: a `runs.Saved`; sampling_rates: Hz. keep: keep on disk what takes long, as training does, and draw progress
-    bars.
+    bars. measured: what `beats.measure_all` makes of the recordings, where it is known.
     """
     said = {}
     for member in saved.card.recipe.members.split(","):
         if member == "trees":
             import trees  # slow to import, and many models have none
 
-            said[member] = trees.classify(saved.trees, signals, sampling_rates, keep)
+            said[member] = trees.classify(saved.trees, measured or measure([saved], signals, sampling_rates, keep))
         else:
             import model
 
             said[member] = model.classify(saved.network, saved.card.recipe, signals, sampling_rates, keep)
     return said
+
+
+def measure(models, signals, sampling_rates, keep=True):
+    """What `beats.measure_all` makes of recordings if one of `models` has trees, else None."""
+    if any(saved.trees for saved in models):
+        import beats
+
+        return beats.measure_all(signals, sampling_rates, keep)
+    return None
 
 
 def joined(said, calibrations):
@@ -38,12 +47,13 @@ def joined(said, calibrations):
     return scipy.special.softmax(logits, axis=1)
 
 
-def voices(models, signals, sampling_rates, keep=True):
+def voices(models, signals, sampling_rates, keep=True, measured=None):
     """{members: probabilities (recordings, 4)}: what all say together, first, and where there are several, each alone.
 
     models: [`runs.Saved`], whose probabilities are averaged; the rest as `answers` takes it.
     """
-    said = [answers(saved, signals, sampling_rates, keep) for saved in models]
+    measured = measured or measure(models, signals, sampling_rates, keep)
+    said = [answers(saved, signals, sampling_rates, keep, measured) for saved in models]
     names = list(dict.fromkeys(name for each in said for name in each))
     heard = {}
     for some in [names, *([name] for name in names if len(names) > 1)]:
@@ -58,6 +68,6 @@ def voices(models, signals, sampling_rates, keep=True):
     return heard
 
 
-def classify(models, signals, sampling_rates, keep=True):
+def classify(models, signals, sampling_rates, keep=True, measured=None):
     """Probabilities (recordings, 4) of recordings by `models`; all as `voices` takes it."""
-    return next(iter(voices(models, signals, sampling_rates, keep).values()))
+    return next(iter(voices(models, signals, sampling_rates, keep, measured).values()))

@@ -225,25 +225,58 @@ def confusion_matrix(matrix, title, path=None):
     return save(drawing, path) if path else drawing
 
 
-def gradcam(picture, heat, duration, title, path):
-    """Figures 9 to 12: image, heat map and overlay side by side, the padding's start marked.
+def robustness(rows, path):
+    """The challenge's F1 on recordings that were changed, all members together and each alone, as dots on a line each.
 
-    picture: a `preprocessing.Picture`; heat: the shape of its values, 0 to 1; duration: seconds recorded.
+    rows: {change: {members: scores}}, of which the first is of the untouched recordings.
     """
-    drawing, axes = figure(14, 4.2, ncols=3, sharey=True)
+    drawing, axes = figure(8, 1.2 + 0.28 * len(rows))
+    names, shapes = list(rows), "oDs"
+    voices = list(next(iter(rows.values())))
+    for some, shape in reversed(list(zip(voices, shapes, strict=False))):
+        whole = some == voices[0]
+        axes.plot(
+            [rows[name][some]["challenge_F1"] for name in names],
+            names,
+            shape,
+            color="black" if whole else COLOURS["N" if some == "network" else "O"],
+            markersize=8 if whole else 5,
+            label="the model" if whole else f"its {some} alone",
+        )
+    axes.axvline(rows[names[0]][voices[0]]["challenge_F1"], color="0.4", linewidth=1, zorder=0)
+    axes.invert_yaxis()
+    axes.set(title="Recordings as other devices make them, test split", xlabel="F1, challenge (N, A, O)")
+    axes.legend(loc="lower left", fontsize=9)
+    return save(drawing, path)
+
+
+def gradcam(picture, heat, trace, duration, title, path):
+    """Figures 9 to 12: the trace with its R peaks over the image, the heat map and their overlay, padding marked.
+
+    picture: a `preprocessing.Picture`; heat: the shape of its values, 0 to 1; trace: (times in s, voltages in 1/1000
+    mV, times of the R peaks in s); duration: seconds recorded.
+    """
+    drawing = Figure((14, 6), layout="constrained")
+    axes = drawing.subplot_mosaic([["trace"] * 3, ["image", "heat", "overlay"]], height_ratios=[1, 2.2])
     last, top = picture.times[-1], picture.frequencies[-1]
-    colour = _spectrogram(axes[0], picture, cmap="gray")
-    drawing.colorbar(colour, ax=axes[0], label=picture.unit, pad=0.02)
-    colour = _spectrogram(axes[1], picture, heat, cmap="inferno", vmin=0, vmax=1)
-    drawing.colorbar(colour, ax=axes[1], label="Heat (share of maximum)", pad=0.02)
-    _spectrogram(axes[2], picture, overlay(picture.values, heat))
-    for place, (axis, name) in enumerate(zip(axes, (picture.title, "Grad-CAM", "Overlay"), strict=True)):
-        axis.set(title=name, xlabel="Time (s)", ylabel="" if place else "Frequency (Hz)")
+    times, voltages, peaks = trace
+    axes["trace"].plot(times, voltages / 1000, linewidth=0.7, color="black")
+    heights = np.interp(peaks, times, voltages / 1000)
+    axes["trace"].plot(peaks, heights, "v", color=COLOURS["A"], markersize=4)
+    axes["trace"].set(ylabel="Voltage (mV)", xlim=(times[0], last), title=f"Recording and its {len(peaks)} R peaks")
+    colour = _spectrogram(axes["image"], picture, cmap="gray")
+    drawing.colorbar(colour, ax=axes["image"], label=picture.unit, pad=0.02)
+    colour = _spectrogram(axes["heat"], picture, heat, cmap="inferno", vmin=0, vmax=1)
+    drawing.colorbar(colour, ax=axes["heat"], label="Heat (share of maximum)", pad=0.02)
+    _spectrogram(axes["overlay"], picture, overlay(picture.values, heat))
+    titles = {"image": picture.title, "heat": "Grad-CAM", "overlay": "Overlay"}
+    for place, name in titles.items():
+        axes[place].set(title=name, xlabel="Time (s)", ylabel="Frequency (Hz)" if place == "image" else "")
         if duration < last:
-            axis.axvline(duration, color="cyan", linewidth=1.2, linestyle="--")
+            axes[place].axvline(duration, color="cyan", linewidth=1.2, linestyle="--")
             late = duration > 0.8 * last  # no room to the right
             text, side = ("padding → ", "right") if late else (" padding", "left")
-            axis.text(duration, top * 0.97, text, color="cyan", va="top", ha=side, fontsize=9)
+            axes[place].text(duration, top * 0.97, text, color="cyan", va="top", ha=side, fontsize=9)
     drawing.suptitle(title, fontweight="bold")
     return save(drawing, path)
 

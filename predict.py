@@ -1,6 +1,7 @@
 """Classify ECG recordings: normal (N), atrial fibrillation (A), other rhythm (O) or noise (~). Not a medical device.
 
     python predict.py A00001.hea                          a WFDB record; also .mat, EDF, and the CSV of an Apple Watch
+    python predict.py A00001.hea --explain                and why, in a sentence
     python predict.py recordings/ "more/*.edf" --json     a folder, a pattern; JSON or --csv instead of a table
     python predict.py signal.txt --fs 250 --unit mV --lead II
     python predict.py --check                             versions, the model and its answer on a known recording
@@ -29,7 +30,7 @@ from shell import UserError, parser, progress, run_script, say
 
 SHIPPED = Path(__file__).parent / "pretrained"
 CHUNK, SAMPLES = 64, 10_000_000  # recordings, and about their samples, in memory at a time
-KEYS = ("file", "class", "uncertain", "probabilities", "seconds", "notes", "error")
+KEYS = ("file", "class", "uncertain", "probabilities", "seconds", "reasons", "notes", "error")
 SUFFIXES = (".edf", ".bdf", ".csv", ".txt", ".tsv")
 
 
@@ -44,7 +45,7 @@ def main():
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    rows = classify(paths, models, options, arguments.confidence)
+    rows = classify(paths, models, options, arguments.confidence, arguments.explain or arguments.json)
     show = print_json if arguments.json else print_csv if arguments.csv else print_table
     show(rows)
     failed = sum("error" in row for row in rows)
@@ -72,6 +73,9 @@ def parse():
     flags.add_argument("--unit", choices=("mV", "uV", "raw"), help=f"unit, {against}")
     flags.add_argument(
         "--confidence", type=float, default=0.5, metavar="P", help="call a class uncertain below this probability"
+    )
+    flags.add_argument(
+        "--explain", action="store_true", help="say why in a sentence: rate, rhythm, P waves, and what decided"
     )
     form = flags.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
@@ -141,11 +145,11 @@ def inside(folder):
     return found
 
 
-def classify(paths, models, options, confidence):
+def classify(paths, models, options, confidence, explained):
     """A dict for each of `paths`: file, class, uncertain, probabilities, seconds and notes; or file and error.
 
     models: [`runs.Saved`], whose probabilities are averaged; options: lead, fs and unit, as `reading.read` takes
-    them; confidence: the probability below which a class is called uncertain.
+    them; confidence: the probability below which a class is called uncertain; explained: add the `reasons`.
     """
     rows, waiting = [], []  # waiting: (row, recording) of those that are read and not yet classified
     with progress(len(paths), "classifying", "recording") as bar:
@@ -157,22 +161,27 @@ def classify(paths, models, options, confidence):
             except UserError as error:
                 row["error"] = str(error)
             if len(waiting) == CHUNK or sum(len(recording.signal) for _, recording in waiting) > SAMPLES:
-                answer(waiting, models, confidence)
+                answer(waiting, models, confidence, explained)
             bar.update()
         if waiting:
-            answer(waiting, models, confidence)
+            answer(waiting, models, confidence, explained)
     return rows
 
 
-def answer(waiting, models, confidence):
+def answer(waiting, models, confidence, explained):
     """Write what the models say of each recording into its row, for all (row, recording) in `waiting`, and empty it."""
     import members
 
     rate = models[0].card.recipe.sampling_rate
     signals, rates, _ = zip(*(recording for _, recording in waiting), strict=True)
-    for (row, recording), probabilities in zip(
-        waiting, members.classify(models, signals, rates, keep=False), strict=True
-    ):
+    measured = members.measure(models, signals, rates, keep=False)
+    if explained:
+        import beats
+        import reasons
+
+        measured = measured or beats.measure_all(signals, rates, keep=False)
+    answers = members.classify(models, signals, rates, False, measured)
+    for place, ((row, recording), probabilities) in enumerate(zip(waiting, answers, strict=True)):
         notes = list(recording.notes)
         if recording.sampling_rate != rate:
             notes.append(f"resampled from {recording.sampling_rate:g} to {rate} Hz")
@@ -183,6 +192,8 @@ def answer(waiting, models, confidence):
             "seconds": round(len(recording.signal) / recording.sampling_rate, 2),
             "notes": notes,
         }
+        if explained:
+            row["reasons"] = reasons.explain(probabilities, measured[0][measured[1] == place], models)
     waiting.clear()
 
 
@@ -198,6 +209,8 @@ def print_table(rows):
         probabilities = "".join(f"{p:>7.3f}" for p in row["probabilities"].values())
         line = f"{row['file']:<{width}}  {shown:<13}{probabilities}{row['seconds']:>10.1f}  {'; '.join(row['notes'])}"
         print(line.rstrip())
+        if "reasons" in row:
+            print(f"{'':<{width}}  {row['reasons']['sentence']}")
 
 
 def print_json(rows):
@@ -208,11 +221,15 @@ def print_json(rows):
 def print_csv(rows):
     """Print the rows as CSV, a column for each probability."""
     names = ["file", "class", "uncertain", *(f"probability_{name}" for name in CLASSES), "seconds", "notes", "error"]
+    if any("reasons" in row for row in rows):
+        names.insert(-2, "reasons")
     writer = csv.DictWriter(sys.stdout, names, lineterminator="\n")
     writer.writeheader()
     for row in rows:
         flat = {name: row.get(name, "") for name in names}
         flat |= {f"probability_{name}": p for name, p in row.get("probabilities", {}).items()}
+        if "reasons" in row:
+            flat["reasons"] = row["reasons"]["sentence"]
         writer.writerow(flat | {"notes": "; ".join(row.get("notes", []))})
 
 
@@ -226,7 +243,7 @@ def check(paths, models):
     for path in paths:
         title = runs.read_card(path).recipe.title
         print(f"{path}: recipe {title}, SHA-256 {hashlib.sha256(path.read_bytes()).hexdigest()}")
-    (row,) = classify([SHIPPED / "example.hea"], models, (None, None, None), 0.5)
+    (row,) = classify([SHIPPED / "example.hea"], models, (None, None, None), 0.5, False)
     print_table([row])
     if "error" in row or [path.resolve() for path in paths] != [(SHIPPED / "improved.keras").resolve()]:
         return 1 if "error" in row else 0

@@ -42,9 +42,9 @@ def prepare(table, recipe):
     twin = keras.Model(network.complete.input, network.complete.output) if recipe.streams else network.head
     if recipe.augments:
         inputs = preprocessing.AugmentedImages(train.signal, train.sampling_rate, recipe)
-        return Prepared(network, twin, inputs, labels, shown, *rest)
+        return Prepared(network, twin, inputs, labels, shown[:], *rest)  # made once, and shown after every epoch
     if recipe.streams:
-        return Prepared(network, twin, images, labels[images.owners], shown, *rest)
+        return Prepared(network, twin, images, labels[images.owners], shown[:], *rest)
     inputs = model.frozen_features(network.base, images, "features, training split")
     features = model.frozen_features(network.base, shown, "features, validation split")
     return Prepared(network, twin, inputs, labels[images.owners], features, *rest)

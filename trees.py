@@ -27,12 +27,14 @@ SETTINGS = {
 }
 
 
-def fit(signals, sampling_rates, labels, seed):
-    """The trees, a list of LightGBM's boosters, for recordings, each (samples,), and their indices of classes (n,)."""
+def fit(measured, labels, seed):
+    """The trees, a list of LightGBM's boosters, for recordings measured by `beats.measure_all`.
+
+    labels: indices of classes (recordings,).
+    """
     import lightgbm
 
-    cut, rates, owners = beats.windows(signals, sampling_rates)
-    rows = beats.measure_all(cut, rates)
+    rows, owners = measured
     return [
         lightgbm.train({**SETTINGS, **kind, "seed": seed}, lightgbm.Dataset(rows, np.asarray(labels)[owners]))
         for kind in KINDS
@@ -45,12 +47,18 @@ def provenance():
     return {"measurements": names} | {name: version(name) for name in (*beats.PACKAGES, "lightgbm")}
 
 
-def classify(boosters, signals, sampling_rates, keep=True):
-    """The trees' probabilities (recordings, 4); signals, sampling_rates, keep: as `beats.measure_all` takes them.
-
-    Long recordings are cut into windows, whose logits are averaged.
-    """
-    cut, rates, owners = beats.windows(signals, sampling_rates)
-    rows = beats.measure_all(cut, rates, keep)
+def classify(boosters, measured):
+    """Probabilities (recordings, 4) for what `beats.measure_all` returns: windows' logits are averaged."""
+    rows, owners = measured
     logits = np.mean([np.log(np.maximum(booster.predict(rows), 1e-7)) for booster in boosters], axis=0)
     return preprocessing.vote(scipy.special.softmax(logits, axis=1), owners)
+
+
+def contributions(boosters, rows, chosen):
+    """What each measurement adds to the logit of the class of index `chosen`, (measurements,): the mean over `rows`.
+
+    rows: (windows, measurements). Source: Lundberg et al. 2020, "From local explanations to global understanding with
+    explainable AI for trees", as LightGBM computes it.
+    """
+    added = [booster.predict(rows, pred_contrib=True).reshape(len(rows), len(CLASSES), -1) for booster in boosters]
+    return np.mean(added, axis=(0, 1))[chosen, :-1]  # the last is the same for all recordings

@@ -149,6 +149,9 @@ def test_test_recordings_take_no_part_in_a_training(signals, monkeypatch):
     assert training.fingerprint(table, recipe) != training.fingerprint(table.assign(label="N"), recipe)
     assert training.fingerprint(table, recipe) != training.fingerprint(table, RECIPE)
     prepared = training.prepare(table, recipe)
-    used = [*prepared.inputs.signals, *prepared.validation.signals]
-    assert len(used) == 18 and not {id(one) for one in used} & {id(one) for one in table.signal[table.split == "test"]}
+    learned = {id(signal) for signal in prepared.inputs.signals}
+    assert learned == {id(signal) for signal in table.signal[table.split == "train"]}
+    validation = table[table.split == "validation"]
+    shown = preprocessing.Images(validation.signal, validation.sampling_rate, recipe)
+    np.testing.assert_array_equal(prepared.validation, shown[:])
     np.testing.assert_array_equal(prepared.validation_labels, [2] * 6)

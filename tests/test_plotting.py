@@ -95,14 +95,32 @@ def test_gradcam_marks_the_padding_and_gives_units(drawn):
     pixels = preprocessing.image(np.random.default_rng(0).normal(0, 100, 3000), recipe)
     heat = np.zeros(pixels.shape, np.float32)
     heat[10, 20] = 1
-    plotting.gradcam(preprocessing.picture(pixels, recipe), heat, 10.0, "title", "x.png")
-    panels, bars = drawn[0].axes[:3], drawn[0].axes[3:]
+    trace = np.arange(3000) / 300, np.sin(np.arange(3000)) * 1000, np.array([2.0, 4.5])
+    plotting.gradcam(preprocessing.picture(pixels, recipe), heat, trace, 10.0, "title", "x.png")
+    above, panels, bars = drawn[0].axes[0], drawn[0].axes[1:4], drawn[0].axes[4:]
+    assert above.get_title() == "Recording and its 2 R peaks" and above.get_ylabel() == "Voltage (mV)"
+    line, peaks = above.lines
+    np.testing.assert_allclose(line.get_ydata(), np.sin(np.arange(3000)))
+    np.testing.assert_array_equal(peaks.get_xdata(), [2, 4.5])
     assert [axes.get_title() for axes in panels] == ["Spectrogram", "Grad-CAM", "Overlay"]
     assert all(axes.get_xlabel() == "Time (s)" for axes in panels) and panels[0].get_ylabel() == "Frequency (Hz)"
     assert all(axes.lines[0].get_xdata() == [10, 10] for axes in panels)
     assert [axes.get_ylabel() for axes in bars] == ["log(1 + PSD in µV²/Hz)", "Heat (share of maximum)"]
     shown = panels[1].collections[0].get_array().reshape(pixels.shape)
     np.testing.assert_array_equal(shown, heat)
+
+
+def test_robustness_has_a_dot_for_each_member_and_change(drawn):
+    scores = [
+        {"all": {"challenge_F1": 0.8}, "trees": {"challenge_F1": 0.7}},
+        {"all": {"challenge_F1": 0.6}, "trees": {"challenge_F1": 0.5}},
+    ]
+    plotting.robustness(dict(zip(("untouched", "pop"), scores, strict=True)), "x.png")
+    (axes,) = drawn[0].axes
+    alone, together, reference = axes.lines
+    assert list(alone.get_xdata()) == [0.7, 0.5] and list(together.get_xdata()) == [0.8, 0.6]
+    assert list(reference.get_xdata()) == [0.8, 0.8]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["its trees alone", "the model"]
 
 
 def test_example_recordings_share_the_time_axis(drawn):

@@ -158,6 +158,19 @@ def test_predictions_are_those_of_evaluation(trained, evaluation, classify):
     assert np.ptp(rows[columns], axis=0).max() > 0.004
 
 
+def test_reasons_are_given_when_asked_for_and_always_in_json(classify):
+    _, table, _ = classify("set/A00001.hea")
+    _, explained, _ = classify("set/A00001.hea", "--explain")
+    _, out, _ = classify("set/A00001.hea", "set/A00002.hea", "--json")
+    _, flat, _ = classify("set/A00001.hea", "--explain", "--csv")
+    first, second = json.loads(out)
+    assert first["reasons"]["sentence"] != second["reasons"]["sentence"]
+    assert explained.splitlines() == [*table.splitlines(), explained.splitlines()[-1]]
+    assert explained.splitlines()[-1].strip() == first["reasons"]["sentence"]
+    assert next(csv.DictReader(io.StringIO(flat)))["reasons"] == first["reasons"]["sentence"]
+    assert len(first["reasons"]["drivers"]) == 7 and first["reasons"]["measurements"]["heart rate"] > 30
+
+
 def test_every_kind_of_bad_file_is_a_row_and_the_rest_goes_on(trained, classify):
     bad = trained / "bad"
     bad.mkdir()

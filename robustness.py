@@ -1,0 +1,100 @@
+"""Recordings as other devices, electrodes and people would have made them, and what a model makes of them.
+
+Signals are in 1/1000 mV, as the challenge's recordings are.
+"""
+
+import functools
+
+import numpy as np
+import scipy.signal
+
+import dataset
+import preprocessing
+
+
+def _filtered(signal, rate, rng, kind, hertz, order):
+    return scipy.signal.sosfiltfilt(scipy.signal.butter(order, hertz, kind, fs=rate, output="sos"), signal), rate
+
+
+def _sampled(signal, rate, rng, to):
+    return preprocessing.resample(signal - signal.mean(), rate, to), to
+
+
+def _wave(signal, rate, rng, hertz, height):
+    """`signal` with a sine of a frequency between those of `hertz` and a random phase."""
+    turns = rng.uniform(*hertz) * np.arange(len(signal)) / rate + rng.uniform()
+    return signal + height * np.sin(2 * np.pi * turns), rate
+
+
+def _pop(signal, rate, rng):
+    begin = rng.integers(max(len(signal) - rate, 1))
+    return signal + 20_000 * ((np.arange(len(signal)) >= begin) & (np.arange(len(signal)) < begin + rate)), rate
+
+
+def _motion(signal, rate, rng):
+    begin = rng.integers(max(len(signal) - 2 * rate, 1))
+    length = min(2 * rate, len(signal) - begin)
+    moved = signal.copy()
+    moved[begin : begin + length] += _wave(np.zeros(length), rate, rng, (0.5, 3), 3000)[0] * np.hanning(length)
+    return moved, rate
+
+
+def _middle(signal, rate, rng):
+    begin = max((len(signal) - 10 * rate) // 2, 0)
+    return signal[begin : begin + 10 * rate], rate
+
+
+# Each: (signal (samples,), rate in Hz, generator) → (signal, rate).
+CHANGES = {
+    "untouched": lambda signal, rate, rng: (signal, rate),
+    **{
+        f"low-pass {hertz} Hz": functools.partial(_filtered, kind="lowpass", hertz=hertz, order=4)
+        for hertz in (60, 40, 30)
+    },
+    **{f"sampled at {hertz} Hz": functools.partial(_sampled, to=hertz) for hertz in (100, 125, 200, 500)},
+    **{f"hum {hertz} Hz": functools.partial(_wave, hertz=(hertz, hertz), height=100) for hertz in (50, 60)},
+    "pop": _pop,  # 20 mV for 1 s
+    "motion": _motion,  # 3 mV for 2 s
+    "wander": functools.partial(_wave, hertz=(0.15, 0.35), height=1000),
+    "white noise": lambda signal, rate, rng: (signal + rng.normal(0, 50, len(signal)), rate),
+    "quantised": lambda signal, rate, rng: (np.round(signal / 50) * 50, rate),
+    "clipped": lambda signal, rate, rng: (np.clip(signal, *np.quantile(signal, (0.01, 0.99))), rate),
+    "middle 10 s": _middle,
+    "inverted": lambda signal, rate, rng: (-signal, rate),
+    "halved": lambda signal, rate, rng: (signal / 2, rate),
+    "doubled": lambda signal, rate, rng: (signal * 2, rate),
+    "high-pass 1 Hz": functools.partial(_filtered, kind="highpass", hertz=1, order=2),
+}
+
+
+def change(name, signals, sampling_rates):
+    """Recordings changed as `CHANGES` has it under `name`: [(samples,)], [Hz]; their places decide what is drawn."""
+    changed = [
+        CHANGES[name](np.asarray(signal, np.float64), rate, np.random.default_rng((7, place)))
+        for place, (signal, rate) in enumerate(zip(signals, sampling_rates, strict=True))
+    ]
+    return [signal for signal, _ in changed], [rate for _, rate in changed]
+
+
+def measure(models, table):
+    """Yield, for each of the `CHANGES`, (its name, {members: scores} of `models` on the changed recordings of `table`).
+
+    scores: both averages of F1, accuracy, mean confidence, and the share of recordings whose class has changed.
+    """
+    import members
+    import scoring
+
+    true, before = dataset.labels(table), {}
+    for name in CHANGES:
+        row = {}
+        for some, probabilities in members.voices(models, *change(name, table.signal, table.sampling_rate)).items():
+            chosen = probabilities.argmax(1)
+            matrix = scoring.confusion_matrix(true, chosen)
+            row[some] = {
+                "avg_F1_score": float(scoring.average_f1(matrix)),
+                "challenge_F1": float(scoring.challenge_f1(matrix)),
+                "accuracy": float(np.mean(chosen == true)),
+                "confidence": float(probabilities.max(1).mean()),
+                "changed_decisions": float(np.mean(chosen != before.setdefault(some, chosen))),
+            }
+        yield name, row
