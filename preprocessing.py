@@ -346,7 +346,7 @@ def move(piece, recipe, rng):
     piece, rate = piece.copy(), recipe.sampling_rate
     length = min(int(rng.uniform(0.3, 2.5) * rate), len(piece))
     begin = rng.integers(len(piece) - length + 1)
-    height = 10 ** rng.uniform(0.5, 2)
+    height = np.std(piece) * 10 ** rng.uniform(0.5, 2)
     if rng.random() < 0.5:
         knots = max(length // 30, 3)
         swing = np.interp(np.arange(length), np.linspace(0, length - 1, knots), rng.normal(0, 1, knots))
@@ -468,9 +468,10 @@ def main():
     signal = synthetic.recording("N", 10, np.random.default_rng(0))
     plain = dataclasses.replace(RECIPES["paper"], seconds=10)
     traces = {"as recorded": signal}
-    for name, amount in {"stretch": 0.25, "warp": 0.3, "gain": 1.0, "noise": 1.0, "bursts": 6}.items():
+    amounts = {"stretch": 0.25, "warp": 0.3, "gain": 1.0, "clip": 1.0, "noise": 1.0, "motion": 1.0, "low_pass": 1.0}
+    for name, amount in (amounts | {"bursts": 6}).items():
         changed = dataclasses.replace(plain, **{name: amount})
-        traces[f"--{name} {amount}"] = augment(signal, changed, np.random.default_rng(8))
+        traces[f"--{name.replace('_', '-')} {amount}"] = augment(signal, changed, np.random.default_rng(8))
     print(plotting.traces(traces, synthetic.FS, "figures/augmentation.png"))
 
 
