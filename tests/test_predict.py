@@ -76,6 +76,7 @@ def test_the_improved_run_leaves_the_same_files_as_the_papers(trained, evaluatio
     assert (pd.read_csv(trained / "figures/improved/gradcam.csv").heat_on_padding < 0.01).all()
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_run_and_weights_and_biases_gets_it(trained, archive, script):
     before = [(trained / path).read_bytes() for path in ("models/improved.csv", "data/split.csv")]
     with WandbServer() as server:

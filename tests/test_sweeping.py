@@ -454,7 +454,7 @@ def check_results(folder, process, count, name="sweep"):
 
 
 def test_a_local_sweep_is_alone_and_can_be_continued(project, sweep_here, refusal):
-    process = start(project, "--count", 4)
+    process = start(project, "--count", 2)
     lock = project / "sweeps/sweep.lock"
     while process.poll() is None and not (lock.exists() and lock.read_text()):
         time.sleep(0.05)
@@ -466,16 +466,16 @@ def test_a_local_sweep_is_alone_and_can_be_continued(project, sweep_here, refusa
         process.send_signal(signal.SIGCONT)
     process = ended(process)
     assert "sweep on this machine" in process.stderr and "not logged in" in process.stderr
-    first = check_results(project, process, 4)
-    assert first.best_avg_F1_score.max() > 0.5
-    assert len(list((project / "wandb").glob("offline-run-*"))) == 4 and not lock.exists()
+    first = check_results(project, process, 2)
+    assert first.best_avg_F1_score.max() > 0.3
+    assert len(list((project / "wandb").glob("offline-run-*"))) == 2 and not lock.exists()
 
-    process = sweep_here("--engine", "local", "--count", 6)
-    assert "4 of 6 trials are finished" in process.stderr
-    table = check_results(project, process, 6)
-    pd.testing.assert_frame_equal(table.iloc[:4], first)
+    process = sweep_here("--engine", "local", "--count", 3)
+    assert "2 of 3 trials are finished" in process.stderr
+    table = check_results(project, process, 3)
+    pd.testing.assert_frame_equal(table.iloc[:2], first)
     assert table.learning_rate.is_unique
-    assert len(list((project / "wandb").glob("offline-run-*"))) == 6 and not lock.exists()
+    assert len(list((project / "wandb").glob("offline-run-*"))) == 3 and not lock.exists()
 
 
 @pytest.mark.slow
