@@ -27,21 +27,29 @@ def _wave(signal, rate, rng, hertz, height):
 
 
 def _pop(signal, rate, rng):
-    begin = rng.integers(max(len(signal) - rate, 1))
-    return signal + 20_000 * ((np.arange(len(signal)) >= begin) & (np.arange(len(signal)) < begin + rate)), rate
+    begin, length = _stretch(signal, rate, rng, 1)
+    popped = signal.copy()
+    popped[begin : begin + length] += 20_000
+    return popped, rate
 
 
 def _motion(signal, rate, rng):
-    begin = rng.integers(max(len(signal) - 2 * rate, 1))
-    length = min(2 * rate, len(signal) - begin)
+    begin, length = _stretch(signal, rate, rng, 2)
     moved = signal.copy()
     moved[begin : begin + length] += _wave(np.zeros(length), rate, rng, (0.5, 3), 3000)[0] * np.hanning(length)
     return moved, rate
 
 
+def _stretch(signal, rate, rng, seconds):
+    """First sample and length of a random stretch of so many seconds, shorter where the signal ends."""
+    length = min(round(seconds * rate), len(signal))
+    return rng.integers(len(signal) - length + 1), length
+
+
 def _middle(signal, rate, rng):
-    begin = max((len(signal) - 10 * rate) // 2, 0)
-    return signal[begin : begin + 10 * rate], rate
+    length = min(round(10 * rate), len(signal))
+    begin = (len(signal) - length) // 2
+    return signal[begin : begin + length], rate
 
 
 # Each: (signal (samples,), rate in Hz, generator) → (signal, rate).

@@ -5,7 +5,7 @@ import pytest
 
 import robustness
 
-RATE = 300
+RATE = 300.0  # as WFDB headers give it
 SECONDS = np.arange(9000) / RATE
 SIGNAL = np.random.default_rng(0).normal(0, 100, 9000).astype(np.int16)
 
