@@ -89,7 +89,8 @@ def explain(saved, recording, path):
         (times[shown], recording.signal[shown], peaks[(peaks >= begin) & (peaks < end)]),
         seconds if recipe.padding != "wrap" else np.inf,
         f"{recording.record}: true class {recording.label}, predicted {CLASSES[predicted]} ({voted.max():.0%}), "
-        f"{padding:.0%} of the heat on padding{part}\n{why}",
+        f"{padding:.0%} of the heat on padding{part}",
+        why,
         path,
     )
     print(f"{path}: true {recording.label}, {padding:.1%} of the heat on padding; {why}")

@@ -4,6 +4,7 @@ python plotting.py        draw the report's own confusion matrix as figures/repo
 """
 
 import itertools
+import textwrap
 
 import cv2
 import matplotlib
@@ -250,11 +251,11 @@ def robustness(rows, path):
     return save(drawing, path)
 
 
-def gradcam(picture, heat, trace, duration, title, path):
+def gradcam(picture, heat, trace, duration, title, reasons, path):
     """Figures 9 to 12: the trace with its R peaks over the image, the heat map and their overlay, padding marked.
 
     picture: a `preprocessing.Picture`; heat: the shape of its values, 0 to 1; trace: (times in s, voltages in 1/1000
-    mV, times of the R peaks in s); duration: seconds recorded.
+    mV, times of the R peaks in s); duration: seconds recorded; reasons: a sentence, written over the trace.
     """
     drawing = Figure((14, 6), layout="constrained")
     axes = drawing.subplot_mosaic([["trace"] * 3, ["image", "heat", "overlay"]], height_ratios=[1, 2.2])
@@ -263,7 +264,8 @@ def gradcam(picture, heat, trace, duration, title, path):
     axes["trace"].plot(times, voltages / 1000, linewidth=0.7, color="black")
     heights = np.interp(peaks, times, voltages / 1000)
     axes["trace"].plot(peaks, heights, "v", color=COLOURS["A"], markersize=4)
-    axes["trace"].set(ylabel="Voltage (mV)", xlim=(times[0], last), title=f"Recording and its {len(peaks)} R peaks")
+    axes["trace"].set(ylabel="Voltage (mV)", xlim=(times[0], last))
+    axes["trace"].set_title(textwrap.fill(f"{reasons}; {len(peaks)} R peaks", 150), fontsize=10, fontweight="normal")
     colour = _spectrogram(axes["image"], picture, cmap="gray")
     drawing.colorbar(colour, ax=axes["image"], label=picture.unit, pad=0.02)
     colour = _spectrogram(axes["heat"], picture, heat, cmap="inferno", vmin=0, vmax=1)

@@ -96,9 +96,9 @@ def test_gradcam_marks_the_padding_and_gives_units(drawn):
     heat = np.zeros(pixels.shape, np.float32)
     heat[10, 20] = 1
     trace = np.arange(3000) / 300, np.sin(np.arange(3000)) * 1000, np.array([2.0, 4.5])
-    plotting.gradcam(preprocessing.picture(pixels, recipe), heat, trace, 10.0, "title", "x.png")
+    plotting.gradcam(preprocessing.picture(pixels, recipe), heat, trace, 10.0, "title", "N: regular", "x.png")
     above, panels, bars = drawn[0].axes[0], drawn[0].axes[1:4], drawn[0].axes[4:]
-    assert above.get_title() == "Recording and its 2 R peaks" and above.get_ylabel() == "Voltage (mV)"
+    assert above.get_title() == "N: regular; 2 R peaks" and above.get_ylabel() == "Voltage (mV)"
     line, peaks = above.lines
     np.testing.assert_allclose(line.get_ydata(), np.sin(np.arange(3000)))
     np.testing.assert_array_equal(peaks.get_xdata(), [2, 4.5])
