@@ -1,0 +1,568 @@
+"""One reader for each format: (bytes, path, unit) to (list of `leads.Channel`, notes).
+
+`read` finds the reader by the first bytes; a format that is not read is refused by its name. unit: what the user says,
+of which only raw matters here, the numbers as they are stored.
+"""
+
+import io
+import json
+import re
+import shutil
+import struct
+import tempfile
+import warnings
+import zipfile
+from functools import partial
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import scipy.io
+
+import columns
+import texts
+from leads import MOST_LEADS, Channel, kind, listed, microvolts
+from shell import UserError
+
+MATLAB_UNIT = "the file has no header, so its unit was taken to be 1000 per mV"
+LEAST_SAMPLES = 250  # 5 s at the slowest rate; shorter arrays are settings
+FHIR_LEADS = dict(zip(range(131329, 131337), ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6"), strict=True))
+KARDIA_LEADS = "I", "II", "III", "aVR", "aVL", "aVF"
+
+
+def read(path, content, unit):
+    """(list of `Channel`, notes) of a file's `content`, whose first bytes, else its name, tell the format."""
+    if path.suffix.lower() == ".mat" and not content.startswith((b"\x89HDF", b"MATLAB 7.3")):
+        return read_mat(content, path, unit)
+    for start, reader in READERS:
+        if re.match(start, content, re.DOTALL):
+            return reader(content, path, unit)
+    return texts.read(content, path)
+
+
+def one_line(error):
+    """An exception's message in one line."""
+    return " ".join(str(error).split())
+
+
+# --- WFDB ---
+
+
+def read_wfdb(header, unit):
+    """Channels of the WFDB record with this header, each at its own rate. Raises `UserError`."""
+    assumed = _check_parts(header)
+    try:
+        with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
+            warnings.simplefilter("ignore")  # of pandas, about how wfdb uses it
+            import wfdb  # slow to import
+
+            # An absolute path, for wfdb takes "s3://…" as an order to fetch.
+            readable = header if _readable(header) else _copy(header, Path(folder), "record")
+            name = str(readable.absolute().with_suffix(""))
+            record = wfdb.rdrecord(name, physical=unit != "raw", smooth_frames=False)
+    except Exception as error:  # wfdb raises whatever its parser stumbles on
+        raise UserError(f"{header} is not a WFDB record ({one_line(error)}); export or fetch it again") from error
+    signals = record.e_d_signal if unit == "raw" else record.e_p_signal
+    if signals is None:
+        raise UserError(f"{header} is not a WFDB record (it has no signals); export or fetch it again")
+    names = record.sig_name or []
+    if record.fs and record.fs * max(record.samps_per_frame) < 5 and not any(kind(name) == "ecg" for name in names):
+        raise UserError(
+            f"{header} holds numerics ({listed(names)}, one each {1 / record.fs:g} s) and no ECG; "
+            "name the record of waveforms"
+        )
+    channels = [
+        Channel(
+            name or f"lead {i + 1}", record.fs * record.samps_per_frame[i], record.units[i], partial(_get, signals, i)
+        )
+        for i, name in enumerate(names)
+    ]
+    return channels, assumed
+
+
+def _get(signals, i):
+    return signals[i]
+
+
+def _lines(header):
+    """(lines, index of the record's line, names of its signal files or segments, whether they are segments)."""
+    lines = header.read_text("latin-1").splitlines()
+    told = [i for i, line in enumerate(lines) if line.strip() and line[0] != "#"]
+    if not told:
+        raise UserError(f"{header} is not a WFDB record (it is empty); export or fetch it again")
+    parts = list(dict.fromkeys(lines[i].split()[0] for i in told[1:]))
+    return lines, told[0], parts, "/" in lines[told[0]].split()[0]
+
+
+def _check_parts(header):
+    """Notes on a header; refuse one that is missing, holds no signals, or names files which are not beside it."""
+    if not header.is_file():
+        raise UserError(f"{header} does not exist; a WFDB record needs its header beside its signals")
+    lines, first, parts, segmented = _lines(header)
+    if parts == ["~"] and not segmented:
+        raise UserError(
+            f"{header} is the layout of a record in several parts and holds no signals; name that record's own header"
+        )
+    notes = []
+    for name in set(parts) - {"~"}:
+        part = f"{name}.hea" if segmented else name
+        if Path(part).name != part or not _beside(header.with_name(part)):
+            raise UserError(f"{header} names {part}, which is not beside it; put both into one folder")
+        if segmented and _lines(_beside(header.with_name(part)))[3]:
+            raise UserError(
+                f"{header} is not a WFDB record (its segment {name} has segments); export or fetch it again"
+            )
+        if segmented and not name.lower().endswith("_layout"):
+            notes += _check_parts(_beside(header.with_name(part)))
+    if not segmented and any(re.fullmatch(r"\S+\s+\S+(?:\s+0(?:\.0*)?(?=[\s(/]|$).*)?\s*", line) for line in lines[first + 1 :]
+                             if line[:1] != "#"):  # fmt: skip
+        notes.append("the header tells no gain, so WFDB's 200 per mV was assumed")
+    return list(dict.fromkeys(notes))
+
+
+def _beside(path):
+    """The file of this name in whatever case, or None."""
+    if path.is_file():
+        return path
+    return next((each for each in path.parent.iterdir() if each.name.lower() == path.name.lower()), None)
+
+
+def _readable(header):
+    """Whether wfdb finds a header's files and takes its name, which must be letters, digits, "-" and "_"."""
+    lines, first, parts, segmented = _lines(header)
+    files = [header.with_name(f"{part}.hea" if segmented else part) for part in parts if part != "~"]
+    if header.suffix != ".hea" or not re.match(r"\s*[-\w]+[/\s]", lines[first]):
+        return False
+    return all(file.is_file() and (not segmented or _readable(file)) for file in files)
+
+
+def _copy(header, folder, name):
+    """Copy a header and its files into `folder`, each named as wfdb wants it; the copied header."""
+    lines, first, parts, segmented = _lines(header)
+    lines[first] = re.sub(r"^\s*[^/\s]+", re.sub(r"\W", "_", name), lines[first])
+    for part in set(parts) - {"~"}:
+        if segmented:
+            _copy(_beside(header.with_name(f"{part}.hea")), folder, part)
+        else:
+            shutil.copy(_beside(header.with_name(part)), folder / part)
+    copied = folder / f"{name}.hea"
+    copied.write_text("\n".join(lines) + "\n", "latin-1")
+    return copied
+
+
+# --- EDF, MATLAB, AliveCor ---
+
+
+def read_edf(content, path, unit):
+    """Channels of an EDF or BDF file without interruptions."""
+    import edfio
+
+    opened = edfio.read_bdf if content[0] == 0xFF else edfio.read_edf
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            edf = opened(content, header_encoding="latin-1")  # µ, though the format is ASCII
+            continuous = edf.is_continuous
+            channels = [
+                Channel(
+                    signal.label or f"lead {i + 1}",
+                    signal.sampling_frequency,
+                    signal.physical_dimension,
+                    lambda signal=signal: signal.digital if unit == "raw" else signal.data,
+                )
+                for i, signal in enumerate(edf.signals)
+            ]
+    except Exception as error:  # edfio raises whatever its parser stumbles on
+        raise UserError(f"{path} is a damaged EDF file ({one_line(error)}); export it again") from error
+    if not continuous:
+        raise UserError(
+            f"{path} is an EDF+ recording with interruptions; export it without, as EDF+C, or each stretch alone"
+        )
+    return channels, [f"the file is damaged: {one_line(warning.message)}" for warning in caught]
+
+
+def read_mat(content, path, unit):
+    """Channels of the variable `val` in a MATLAB file up to version 7.2."""
+    try:
+        leads = np.atleast_2d(scipy.io.loadmat(io.BytesIO(content), variable_names=["val"])["val"])
+    except KeyError:
+        raise UserError(f"{path} has no variable 'val'; save the signal under that name") from None
+    except Exception as error:  # loadmat raises whatever its parser stumbles on
+        raise UserError(f"{path} is not a MATLAB file ({one_line(error)}); save it as version 4 to 7.3") from error
+    return matrix("", leads, None, None if unit else "uV", path), [] if unit else [MATLAB_UNIT]
+
+
+def matrix(name, numbers, rate, unit, path, names=()):
+    """A `Channel` for each lead of an array (leads, samples) or (samples, leads), the samples being more."""
+    if numbers.dtype.kind not in "iuf" or numbers.ndim != 2:
+        raise UserError(f"{path} holds {numbers.dtype} of shape {numbers.shape}; expected a row of numbers per lead")
+    numbers = numbers if numbers.shape[0] <= numbers.shape[1] else numbers.T
+    if len(numbers) > MOST_LEADS:
+        raise UserError(f"{path} has {len(numbers)} rows, more than an ECG has leads; save one recording alone")
+    if len(names) != len(numbers):
+        names = [name] if name and len(numbers) == 1 else [f"{name or 'lead'} {i + 1}" for i in range(len(numbers))]
+    return [Channel(each, rate, unit, partial(_get, numbers, i)) for i, each in enumerate(names)]
+
+
+def read_atc(content, path, unit):
+    """Leads of AliveCor's own format: blocks of an id, a length, data and a checksum."""
+    at, blocks = 12, {}
+    while at + 8 <= len(content):
+        name, length = struct.unpack_from("<4sI", content, at)
+        blocks.setdefault(name.strip(b" \0"), content[at + 8 : at + 8 + length])
+        at += 8 + length + 4
+    if len(blocks.get(b"fmt", b"")) < 5 or b"ecg" not in blocks or at > len(content) + 4:
+        raise UserError(f"{path} is a damaged AliveCor file; fetch it again")
+    _, rate, nanovolts = struct.unpack_from("<BHH", blocks[b"fmt"])
+    channels = []
+    for i, name in enumerate(KARDIA_LEADS):
+        data = blocks.get(f"ecg{i + 1}".encode() if i else b"ecg")
+        if data:
+            numbers = np.frombuffer(data[: len(data) // 2 * 2], "<i2")
+            channels.append(
+                Channel(
+                    name, float(rate), "uV", partial(np.multiply, numbers, 1 if unit == "raw" else nanovolts / 1000)
+                )
+            )
+    return channels, []
+
+
+# --- arrays by name: NumPy, HDF5, JSON ---
+
+
+def arrays(found, path, unit=None):
+    """(channels, notes) of a dict of arrays and single values by name, from whatever container.
+
+    A value whose name is of sampling tells the rate, one called unit the unit; arrays of one length are columns.
+    """
+    single = [f"{name.split('/')[-1]}: {np.ravel(value)[0]}" for name, value in found.items() if np.size(value) == 1]
+    rate, doubt = texts.rate(single)
+    told = [np.ravel(v)[0] for k, v in found.items() if np.size(v) == 1 and re.search(r"(?:^|[/_ ])units?$", k, re.I)]
+    told = [each.decode() if isinstance(each, bytes) else str(each) for each in told]
+    unit = told[0] if len(set(told)) == 1 else unit
+    numbers = {k: np.squeeze(v) for k, v in found.items() if getattr(v, "dtype", np.dtype("O")).kind in "iuf"}
+    numbers = {k: v for k, v in numbers.items() if v.ndim in (1, 2) and max(v.shape) >= LEAST_SAMPLES}
+    if not numbers:
+        shapes = listed([f"{k or 'an array'} of shape {np.shape(v)}" for k, v in found.items()]) or "nothing"
+        raise UserError(f"{path} holds {shapes}; expected an array of the samples of each lead")
+    channels, notes = [], []
+    for length in dict.fromkeys(max(v.shape) for v in numbers.values()):
+        flat = {k: v for k, v in numbers.items() if v.shape == (length,)}
+        if flat:
+            own = [k.split("/")[-1] for k in flat]
+            values = np.column_stack(list(flat.values())).astype(np.float64)
+            more, changes = columns.read(own, values, rate, unit, path, doubt)
+            channels, notes = channels + more, notes + changes
+    for name, array in numbers.items():
+        if array.ndim == 2:
+            channels += matrix(name.split("/")[-1], array, rate, unit, path)
+    return channels, notes
+
+
+def read_npy(content, path, unit):
+    """Channels of a NumPy array, without unpickling."""
+    try:
+        array = np.load(io.BytesIO(content), allow_pickle=False)
+    except ValueError as error:
+        if "pickle" in str(error) or "Object" in str(error):
+            raise UserError(f"{path} holds Python objects, which are not read; save an array of numbers") from None
+        raise UserError(f"{path} is a damaged NumPy file ({one_line(error)}); save it again") from error
+    if array.dtype.names:
+        return arrays({name: array[name] for name in array.dtype.names}, path)
+    return arrays({"": array}, path)
+
+
+def read_zip(content, path, unit):
+    """Channels of .npz and .xlsx, which are zip files; another is refused."""
+    try:
+        inside = zipfile.ZipFile(io.BytesIO(content)).namelist()
+    except zipfile.BadZipFile:
+        raise UserError(f"{path} is a damaged zip archive; export or fetch it again") from None
+    if "xl/workbook.xml" in inside:
+        return read_excel(content, path, unit)
+    if not inside or not all(name.endswith(".npy") for name in inside):
+        raise UserError(f"{path} is a zip archive; unpack it and name the recordings in it")
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            return arrays(dict(file), path)
+    except (ValueError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} cannot be read ({one_line(error)}); save arrays of numbers alone") from error
+
+
+def read_hdf5(content, path, unit):
+    """Channels of the datasets of an HDF5 file, or of `val` in MATLAB's 7.3."""
+    import h5py
+
+    found = {}
+
+    def keep(name, item):
+        for key, value in item.attrs.items():
+            found[f"{name}/{key}"] = _text(value)
+        if isinstance(item, h5py.Dataset) and not name.startswith("#"):
+            found[name] = _text(item[()])
+
+    try:
+        with h5py.File(io.BytesIO(content), "r") as file:
+            matlab = content.startswith(b"MATLAB")
+            keep("", file)
+            file.visititems(keep)
+    except Exception as error:  # h5py raises whatever its library stumbles on
+        raise UserError(f"{path} is a damaged HDF5 file ({one_line(error)}); export it again") from error
+    found = {name: value for name, value in found.items() if not name.split("/")[-1].startswith(("MATLAB_", "H5PATH"))}
+    if matlab and "val" in found and np.size(found["val"]) > 1:
+        channels = matrix("", np.atleast_2d(found["val"]), None, None if unit else "uV", path)
+        return channels, [] if unit else [MATLAB_UNIT]
+    return arrays(found, path)
+
+
+def _text(value):
+    value = np.asarray(value)
+    return (
+        np.array([v.decode() if isinstance(v, bytes) else str(v) for v in value.ravel()])
+        if value.dtype.kind in "SO"
+        else value
+    )
+
+
+def read_json(content, path, unit):
+    """Channels of JSON: FHIR's observations, Fitbit's and Withings's recordings, or arrays by name."""
+    try:
+        told = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        if content.lstrip()[:1] == b"[":  # a text may begin so
+            return texts.read(content, path)
+        raise UserError(f"{path} is damaged JSON ({one_line(error)}); export it again") from error
+    sampled = list(_sampled_data(told))
+    if sampled:
+        return [_fhir_channel(data, name, unit) for data, name in sampled], []
+    readings = told.get("ecgReadings") if isinstance(told, dict) else None
+    if isinstance(readings, list) and readings:
+        return [_fitbit_channel(each, unit, len(readings) > 1, path) for each in readings], []
+    found = dict(_flat(told))
+    assumed, notes = None, []
+    keys = {key.split("/")[-1] for key in found}
+    if not unit and {"signal", "sampling_frequency"} <= keys and not any("unit" in key for key in keys):
+        assumed, notes = "uV", ["the numbers were taken to be µV, as Withings writes them"]
+    channels, changes = arrays(found, path, assumed)
+    return channels, notes + changes
+
+
+def _flat(told, name=""):
+    """(name, array or value) of the lists of numbers and the values in nested JSON."""
+    if isinstance(told, dict):
+        for key, value in told.items():
+            yield from _flat(value, f"{name}/{key}" if name else key)
+    elif isinstance(told, list) and told and all(isinstance(each, dict) for each in told):
+        keys = {key: None for each in told for key in each}
+        if len(told) == 1:
+            yield from _flat(told[0], name)
+        else:
+            for key in keys:
+                yield from _flat([each.get(key) for each in told], f"{name}/{key}" if name else key)
+    elif isinstance(told, list):
+        try:
+            yield name, np.array(told, np.float64)
+        except (ValueError, TypeError):
+            yield name, np.array([str(each) for each in told])
+    elif told is not None and not isinstance(told, bool):
+        yield name, told
+
+
+def _sampled_data(told, name=""):
+    """(SampledData, name of what it is of) of all in nested FHIR resources."""
+    if isinstance(told, dict):
+        code = told.get("code")
+        name = _fhir_name(code) or name if isinstance(code, dict) else name
+        for key, value in told.items():
+            if key == "valueSampledData":
+                yield value, name
+            else:
+                yield from _sampled_data(value, name)
+    elif isinstance(told, list):
+        for each in told:
+            yield from _sampled_data(each, name)
+
+
+def _fhir_name(code):
+    for coding in code.get("coding", []):
+        number = str(coding.get("code", ""))
+        if number.isdecimal() and int(number) in FHIR_LEADS:
+            return f"Lead {FHIR_LEADS[int(number)]}"
+        if number.startswith("MDC_ECG"):
+            return number
+    return code.get("text") or next((c["display"] for c in code.get("coding", []) if c.get("display")), "")
+
+
+def _fhir_channel(data, name, unit):
+    """A `Channel` of FHIR's SampledData, in which E is no sample, L and U are below and above what can be measured."""
+    period = data.get("period")
+    if period is None and data.get("interval") and data.get("intervalUnit") in ("ms", "s", "us"):
+        period = data["interval"] * {"ms": 1, "s": 1000, "us": 1e-3}[data["intervalUnit"]]
+    origin = data.get("origin", {})
+    lost = {"E": np.nan, "L": data.get("lowerLimit", np.nan), "U": data.get("upperLimit", np.nan)}
+    numbers = np.array(
+        [lost[each] if each in lost else float(each) for each in str(data.get("data", "")).split()], float
+    )
+    if unit != "raw":
+        numbers = origin.get("value", 0) + data.get("factor", 1) * numbers
+    doubt = "" if int(data.get("dimensions", 1)) == 1 else "its samples are of several dimensions"
+    rate = float(f"{1000 / period:.9g}") if period and not doubt else None
+    return Channel(name or "lead 1", rate, origin.get("code") or origin.get("unit"), lambda: numbers, doubt)
+
+
+def _fitbit_channel(reading, unit, many, path):
+    samples = np.array(reading.get("waveformSamples") or [], np.float64)
+    scale = reading.get("scalingFactor")
+    if not scale or not samples.size:
+        raise UserError(f"{path} is a Fitbit recording without samples or scale; fetch it again")
+    name = f"recording of {reading.get('startTime', 'unknown time')}" if many else "Lead I"
+    rate = float(reading["samplingFrequencyHz"]) if reading.get("samplingFrequencyHz") else None
+    return Channel(name, rate, "mV", lambda: samples if unit == "raw" else samples / float(scale))
+
+
+# --- tables, XML, DICOM ---
+
+
+def read_parquet(content, path, unit):
+    """Channels of the columns of numbers in a Parquet file."""
+    pandas = _optional("pandas", path)
+    _optional("pyarrow", path)
+    try:
+        table = pandas.read_parquet(io.BytesIO(content), engine="pyarrow")
+    except Exception as error:  # pyarrow raises whatever its parser stumbles on
+        raise UserError(f"{path} is a damaged Parquet file ({one_line(error)}); export it again") from error
+    found, left = {}, []
+    for name in table:
+        column = table[name]
+        if column.dtype.kind == "M":
+            found[f"{name} time (s)"] = column.astype("datetime64[ns]").astype("int64").to_numpy() / 1e9
+        elif column.dtype.kind in "iuf":
+            found[str(name)] = column.to_numpy(np.float64)
+        else:
+            left.append(str(name))
+    channels, notes = arrays(found, path)
+    return channels, notes + ([f"columns without numbers were left out: {listed(left)}"] if left else [])
+
+
+def read_excel(content, path, unit):
+    """Channels of the first sheet of an Excel file, read as a text of its cells."""
+    openpyxl = _optional("openpyxl", path)
+    try:
+        book = openpyxl.load_workbook(io.BytesIO(content), read_only=True, data_only=True)
+        rows = list(book.worksheets[0].iter_rows(values_only=True))
+    except Exception as error:  # openpyxl raises whatever its parser stumbles on
+        raise UserError(f"{path} is a damaged Excel file ({one_line(error)}); save it again") from error
+    lines = ["\t".join("" if cell is None else str(cell).replace("\t", " ") for cell in row) for row in rows]
+    channels, notes = texts.read("\n".join(lines).encode(), path)
+    others = [sheet.title for sheet in book.worksheets[1:]]
+    return channels, notes + ([f"the first sheet was read; the others are {listed(others)}"] if others else [])
+
+
+def read_xml(content, path, unit):
+    """Leads of HL7's annotated ECG; XML of another kind is refused by its name."""
+    try:
+        root = ElementTree.fromstring(content)
+    except ElementTree.ParseError as error:
+        what = "a page of the web" if b"<html" in content[:2000].lower() else f"damaged XML ({one_line(error)})"
+        raise UserError(f"{path} is {what}; export the recording again") from None
+    name = root.tag.split("}")[-1]
+    if name.lower() != "annotatedecg":
+        told = {"HealthData": "Apple's export.xml has no ECG, its folder electrocardiograms has them as CSV"}
+        advice = told.get(name, "export the recording as HL7 aECG, EDF, WFDB or CSV")
+        raise UserError(f"{path} is XML of the kind {name}, which is not read; {advice}")
+    for element in root.iter():
+        element.tag = element.tag.split("}")[-1]
+    channels = []
+    for series in root.iterfind("component/series"):
+        for sequences in series.iterfind("component/sequenceSet"):
+            channels += _aecg_channels(sequences, unit == "raw")
+    return channels, []
+
+
+def _aecg_channels(sequences, raw):
+    rate, channels = None, []
+    for sequence in sequences.iterfind("component/sequence"):
+        code, value = sequence.find("code").get("code", ""), sequence.find("value")
+        if code.startswith("TIME"):
+            increment = value.find("increment")
+            second = {"s": 1, "ms": 1e-3, "us": 1e-6}.get(increment.get("unit"))
+            rate = second and float(f"{1 / (float(increment.get('value')) * second):.9g}")
+        elif value.find("digits") is not None:
+            numbers = np.array(value.findtext("digits").split(), np.float64)
+            origin, scale = (value.find(tag) for tag in ("origin", "scale"))
+            start, factor, unit = float(origin.get("value")), float(scale.get("value")), scale.get("unit")
+            offset = start * (microvolts(origin.get("unit") or unit) or 1) / (microvolts(unit or "") or 1)
+            channels.append((code, unit, numbers if raw else offset + factor * numbers))
+    return [Channel(code, rate, unit, partial(np.asarray, numbers)) for code, unit, numbers in channels]
+
+
+def read_dicom(content, path, unit):
+    """Channels of the waveforms in a DICOM file."""
+    pydicom = _optional("pydicom", path)
+    try:
+        file = pydicom.dcmread(io.BytesIO(content))
+        groups = list(file.get("WaveformSequence", []))
+        channels = [
+            channel
+            for i, group in enumerate(groups)
+            for channel in _dicom_channels(pydicom, file, i, group, unit == "raw")
+        ]
+    except Exception as error:  # pydicom raises whatever its parser stumbles on
+        raise UserError(f"{path} is a damaged DICOM file ({one_line(error)}); export it again") from error
+    if not groups:
+        raise UserError(f"{path} is a DICOM file without waveforms; export the ECG itself, not its picture")
+    return channels, []
+
+
+def _dicom_channels(pydicom, file, index, group, raw):
+    array = pydicom.waveforms.multiplex_array(file, index, as_raw=raw)
+    for i, told in enumerate(group.ChannelDefinitionSequence):
+        source = told.ChannelSourceSequence[0] if told.get("ChannelSourceSequence") else None
+        name = (source and source.get("CodeMeaning")) or told.get("ChannelLabel") or f"lead {i + 1}"
+        own = told.get("ChannelSensitivityUnitsSequence")
+        unit = own[0].CodeValue if own and told.get("ChannelSensitivity") else None
+        yield Channel(str(name), float(group.SamplingFrequency), unit, partial(_get, array.T, i))
+
+
+def _optional(name, path):
+    """A library that only some formats need."""
+    try:
+        return __import__(name, fromlist=["*"])
+    except ImportError:
+        raise UserError(f"{path} needs the library {name}; pip install {name}") from None
+
+
+def _refuse(what, advice="export the recording as EDF, WFDB or CSV"):
+    def reader(content, path, unit):
+        raise UserError(f"{path} is {what}, which is not read; {advice}")
+
+    return reader
+
+
+# First bytes, as a pattern, and what reads them.
+READERS = [
+    (rb"0 {7}|\xffBIOSEMI", read_edf),
+    (rb"ALIVE\0\0\0", read_atc),
+    (rb"\x93NUMPY", read_npy),
+    (rb"\x89HDF|MATLAB 7\.3", read_hdf5),
+    (rb"MATLAB 5", read_mat),
+    (rb"PK[\3\5]", read_zip),
+    (rb"PAR1", read_parquet),
+    (rb".{128}DICM", read_dicom),
+    (rb"(?:\xef\xbb\xbf)?\s*[{\[]|\xff\xfe[{\[]\0", read_json),
+    (rb"(?:\xef\xbb\xbf)?\s*<[?!\w]|\xff\xfe<\0", read_xml),
+    (rb".{16}SCPECG", _refuse("an SCP-ECG file")),
+    (rb"ISHNE|ANN  1", _refuse("an ISHNE Holter file")),
+    (rb"GDF ", _refuse("a GDF file")),
+    (rb"CFWB", _refuse("a binary LabChart file")),
+    (rb"MSH\|", _refuse("an HL7 message")),
+    (rb"ARROW1", _refuse("an Arrow file", "save it as Parquet")),
+    (rb"SQLite format", _refuse("a database of SQLite")),
+    (rb"\x80[\2-\5]", _refuse("a pickle of Python objects", "save the samples as .npy")),
+    (rb"\xd0\xcf\x11\xe0", _refuse("an old Excel or Office file", "save it as .xlsx or CSV")),
+    (rb"%PDF", _refuse("a PDF", "export the samples, for a picture of them is not enough")),
+    (rb"\x89PNG|\xff\xd8\xff|GIF8|II\*\0|MM\0\*|BM.{4}\0\0\0\0|RIFF.{4}WEBP",
+     _refuse("an image", "export the samples, for a picture of them is not enough")),
+    (rb"RIFF|ID3|OggS|fLaC|\xff[\xfb\xf3]|.{4}ftyp", _refuse("sound or film")),
+    (rb"\x1f\x8b|BZh|7z\xbc\xaf|\xfd7zXZ|Rar!|\x28\xb5\x2f\xfd", _refuse("compressed", "unpack it first")),
+]  # fmt: skip

@@ -1,0 +1,360 @@
+"""Recordings in text: header lines, of which any may tell rate and unit, then columns of numbers.
+
+`read` goes from `split` (header and body) over `separator`, `parse` and `trim` (the numbers) to `rate`, `unit` and
+`names` (what the header tells).
+"""
+
+import json
+import re
+from collections import Counter
+
+import numpy as np
+
+import columns
+from leads import kind, lead_of, microvolts
+from shell import UserError
+
+GAPS = {"", "na", "n/a", "#n/a", "null", "none", "-", "--"}  # besides NaN and inf, which float() knows
+RUN = 20  # lines of numbers that make a body
+MOST_LEADING = 5  # rows of numbers above the samples
+CLOCK = re.compile(r"'?\[?(?:(\d+):)?(\d+):(\d+(?:\.\d+)?)\]?'?")
+
+HERTZ = r"(?:h(?:z\b|ert\w*|erc\w*)|г(?:ц|ерц)|χερτζ|ヘルツ|赫兹?|赫茲|헤르츠|هرتز|הרץ)"
+NUMBER = r"(?P<number>\d+(?:[.,]\d+)*(?:e[+-]?\d+)?)"
+GAP = r"[\s\"'=:,;()\[\]_-]*(?:is|of|at|in)?[\s\"'=:,;()\[\]_-]*"
+CALLED = r"(?:channel|signal|sensor|lead)s?(?:[\s_]*(?:name|type|label|title|\d+))?[\s,:;=\t]+(.+)"
+SECONDS = r"(?:µs|μs|us(?:ec\w*)?|micros\w*|ms(?:ec\w*)?|millis\w*|s(?:ec\w*)?)\b"
+# Words of sampling. "Rate" alone begins a line; a heart, a filter and a clock have rates and frequencies too.
+RATE_WORDS = (
+    r"(?:sampl\w*?[\s_.-]*(?:rate|freq\w*)|\bs_?rate"
+    r"|\bsfreq|\bfs|^\W*sps|^\W*samples?\s*(?:/|per)\s*s(?:ec(?:ond)?)?\b|abtast(?:rate|freq\w*)|messrate"
+    r"|[ée]chantillonnage|muestreo|campionamento|amostragem|дискретизации)"
+)
+SHORT_WORDS = (
+    r"(?:^[\"'{\s]*rate\b|[,;\t{]\s*[\"']?rate\b|(?:data|acqui\w+|adc|digiti\w+|record\w*)[\s_]*(?:rate|freq\w*))"
+)
+STEP_WORDS = r"(?:sampl\w*[\s_-]*(?:interval|period|step|spacing)|^\W*(?:interval|period|dt|time[\s_]?step)\b)"
+NUMBER_FIRST = [
+    rf"{NUMBER}\s*(?:samples?|values?|points?|s)\s*(?:/|per)\s*s(?:ec(?:onds?)?)?\b",
+    rf"{NUMBER}\s*sps\b",
+    rf"{NUMBER}\s*(?P<step_after>{SECONDS})\s*(?:/|per)\s*(?:sample|value|point)",
+    rf"{NUMBER}\s*(?P<after>k)?{HERTZ}\W{{0,3}}sampl",
+]
+WORDS_FIRST = [
+    rf"{RATE_WORDS}{GAP}(?P<before>k?hz\b)?{GAP}{NUMBER}\s*(?P<after>k(?=hz)|{SECONDS})?",
+    rf"{STEP_WORDS}{GAP}(?P<step_before>{SECONDS})?{GAP}{NUMBER}\s*(?P<step_after>{SECONDS})?",
+    rf"{SHORT_WORDS}{GAP}{NUMBER}\s*(?P<after>k)?{HERTZ}",
+    rf"sampl(?:(?!filt|notch|pass|cut|band)[^\d\n]){{0,25}}?{NUMBER}\s*(?P<after>k)?{HERTZ}",
+]
+NUMBER_FIRST, WORDS_FIRST = ([re.compile(each, re.I) for each in part] for part in (NUMBER_FIRST, WORDS_FIRST))
+USUAL_RATES = {100, 125, 128, 200, 250, 256, 300, 360, 400, 500, 512, 1000, 1024, 2000}  # Hz
+
+
+def read(content, path):
+    """(list of `Channel`, notes) of a text, bytes in any common encoding. Raises `UserError`."""
+    lines = decode(content, path)
+    if not content.strip():
+        raise UserError(f"{path} is empty; export it again")
+    first = split(lines, path)
+    header = [line.lstrip("#%/ \t") for line in lines[:first] if line.strip("#%/ \t,;")]
+    body = [line for line in lines[first:] if not line.lstrip().startswith("#")]
+    # In quotes, a comma can only be a decimal one.
+    body = [re.sub(r'"([^"]*)"', lambda match: match[1].replace(",", "."), line) for line in body]
+    between, notes = separator(body[MOST_LEADING:] if len(body) > RUN else body)
+    if len(body) == 1:  # a signal laid down
+        body, between = body[0].rstrip(f" {between or ''}").split(between), None
+    values = parse(body, between, first, path)
+    leading = trim(values, body, between)
+    above = [line for line in header if is_numeric(line)] + body[:leading]
+    if above:
+        notes.append(f"above the samples, {'; '.join(line.strip() for line in above)[:80]} was taken for a header")
+    values = values[leading:]
+
+    told, rest = names(header, between, values.shape[1])
+    own_rate, doubt = rate(rest, values.shape[1] == 1)
+    own_unit, unit_doubt = unit(rest)
+    doubt = "; ".join(each for each in (doubt, unit_doubt) if each)
+    channels, changes = columns.read(told, values, own_rate, own_unit, path, doubt)
+    return channels, notes + changes
+
+
+def decode(content, path):
+    """The lines of a text in UTF-8, UTF-16 or Latin-1, which Windows code page 1252 resembles."""
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        encoding = "utf-16"
+    elif b"\0" in content[:2]:
+        encoding = "utf-16-be" if content[0] == 0 else "utf-16-le"
+    else:
+        encoding = "utf-8-sig"
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError:
+        text = content.decode("latin-1")
+    if re.search(r"[\x00-\x08\x0e-\x1f]", text):
+        raise UserError(f"{path} is in a format that is not read here; export the recording as EDF, WFDB or CSV")
+    # Copying between systems may double the carriage return.
+    return re.sub(r"\r+\n?", "\n", text).rstrip().split("\n")
+
+
+def split(lines, path):
+    """The index of the first line of the body, the first that begins a long run of lines of numbers alone."""
+    first = start = None
+    length = 0
+    for i, line in enumerate(lines):
+        if is_numeric(line):
+            start, length = (i, 1) if not length else (start, length + 1)
+            first = start if first is None else first
+            if length == RUN:
+                return start
+        elif line.strip(" \t,;"):  # empty lines may be gaps
+            length = 0
+    if first is None:
+        raise UserError(
+            f"{path} holds no lines of numbers alone; remove columns of dates or words, or export it as CSV"
+        )
+    return first
+
+
+def is_numeric(line):
+    """Whether a line holds numbers and gaps alone."""
+    fields = [field for field in re.split(r'[\s;,"]+', line) if field]
+    return bool(fields) and not any(number(field) is None for field in fields)
+
+
+def number(field):
+    """The number in a field, seconds of a clock, NaN for a gap, None for other text."""
+    try:
+        return float(field)
+    except ValueError:
+        pass
+    clock = CLOCK.fullmatch(field.strip())
+    if clock:
+        return 3600 * int(clock[1] or 0) + 60 * int(clock[2]) + float(clock[3])
+    return np.nan if field.strip().casefold() in GAPS else None
+
+
+def separator(body):
+    """(what separates the columns, None for blanks; notes) of lines in which a comma may be a decimal one."""
+    text = "\n".join(body)
+    for between in ";\t":
+        if between in text:
+            return between, []
+    if "," not in text:
+        return None, []
+    rows = [line.rstrip(", ").split(",") for line in body if line.strip(", ")]
+    if "." in text or not all(len(row) == 1 or (len(row) == 2 and row[1].isdigit()) for row in rows):
+        return ",", []
+    # Left are lines such as 12,34: decimals, or two columns of integers, which have no "-0" and no leading zeros.
+    # A number without decimals among them, or a sign that only the first part ever has, speaks for decimals too.
+    parts = np.array([number(row[0]) for row in rows], np.float64)
+    even = columns.step(parts)
+    if any(len(row) == 1 or row[0].startswith("-") or re.match("0.", row[1]) for row in rows) and not even:
+        return None, ["commas were taken as decimal commas"]
+    return ",", []
+
+
+def parse(body, between, first, path):
+    """Numbers (lines, columns) of a text's lines, NaN where there is none; the first is line `first`, from 0."""
+    rows = []
+    for line in body:
+        line = line if between == "," else line.replace(",", ".")
+        rows.append(line.rstrip(f" {between}").split(between) if between else line.split())
+    width = Counter(len(row) for row, line in zip(rows, body, strict=True) if line.strip()).most_common(1)[0][0]
+    values, wrong = np.full((len(rows), width), np.nan), []
+    for i, row in enumerate(rows):
+        numbers = [number(field) for field in row]
+        if None in numbers or (len(row) > width and i >= MOST_LEADING):
+            wrong.append(i)
+        else:
+            values[i, : min(len(row), width)] = numbers[:width]
+    if wrong:
+        where = f"{body[wrong[0]][:40]!r} among its numbers (line {first + wrong[0] + 1}, comments apart)"
+        what = (
+            f"each line should hold {width}, so mend that one or delete it"
+            if len(wrong) == 1
+            else f"{len(wrong)} lines are not {width} numbers, so export the columns of numbers alone"
+        )
+        raise UserError(f"{path} has {where}; {what}")
+    return values
+
+
+def trim(values, body, between):
+    """How many of the first lines of a body, parsed as `values` (lines, columns), do not belong to the rest.
+
+    They hold another number of fields, far larger numbers than the rest ever has, no decimals where all others have
+    as many, or the number of lines that follow.
+    """
+    if len(values) < RUN + MOST_LEADING or len(body) != len(values):
+        return 0
+    rest = values[MOST_LEADING:]
+    known = np.where(np.isfinite(rest), rest, np.nanmedian(rest))
+    low, high = known.min(axis=0), known.max(axis=0)
+    span = 10 * (high - low)
+    decimals = re.compile(r"\d[.](\d+)" if between == "," else r"\d[.,](\d+)")
+    pointed = not all(decimals.search(line) for line in body[:MOST_LEADING]) and _printed_alike(body, decimals)
+    leading = 0
+    for i in range(MOST_LEADING):
+        stray = ((values[i] < low - span) | (values[i] > high + span)).any()
+        bare = pointed and not decimals.search(body[i]) and body[i].strip(" 0;,\t")
+        if _another_width(body[i], between, values.shape[1]) or stray or bare or _is_count(values, i):
+            leading = i + 1
+    after = values[leading, 0] if 0 < leading < MOST_LEADING and values.shape[1] == 1 else None
+    return leading + (after in USUAL_RATES)
+
+
+def _printed_alike(body, decimals):
+    """Whether the lines of a body after the first have decimals, and the same number of them."""
+    written = {tuple(map(len, decimals.findall(line))) for line in body[MOST_LEADING:]}
+    return len(written) == 1 and written != {()}
+
+
+def _another_width(line, between, width):
+    fields = line.split(between)
+    told = line.rstrip(f" {between or ''}").split(between)
+    return bool(line.strip()) and (len(fields) < width or len(told) > width)
+
+
+def _is_count(values, i):
+    """Whether line i begins with the number of the lines that follow, and is no falling index."""
+    if values.shape[1] > 2 or values[i, 0] - values[i + 1, 0] == 1:
+        return False
+    return 0 <= len(values) - 1 - i - values[i, 0] < MOST_LEADING
+
+
+def names(header, between, width):
+    """(a name for each column, "" for none; the other header lines) where a header line gives them, units and all.
+
+    They stand in the last line that has as many fields as there are columns, above a line of units where there is one;
+    in LabChart's ChannelTitle; or in the JSON header of OpenSignals.
+    """
+    special = _labchart(header, width) or _opensignals(header, width)
+    if special:
+        return special, header
+    rows = [_fields(line, between, width) for line in header]
+    if not header or not rows[-1] or _is_setting(rows[-1]):
+        return _lead_line(header, width), header
+    last = len(rows) - 1
+    own = [""] * width
+    while last and rows[last - 1] and _are_units(rows[last]) and not _is_setting(rows[last - 1]):
+        own = [new if microvolts(new) is not None or new in columns.TIMES else old
+               for old, new in zip(own, rows[last], strict=True)]  # fmt: skip
+        last -= 1
+    told = [f"{name} ({each})" if each else name for name, each in zip(rows[last], own, strict=True)]
+    return told, header[:last]
+
+
+def _fields(line, between, width):
+    line = line.rstrip(" ,;\t")
+    if width == 1:
+        return [line.strip("\"'")] if not re.search(r"[,;\t:=]", line) else []
+    fields = [field.strip(" \"'") for field in line.split(between)]
+    return fields if len(fields) == width else []
+
+
+def _is_setting(fields):
+    """Whether a line tells a unit, a rate or another number, and no names."""
+    numbers = any(re.match(r"[-+]?\d[\d.,]*\b", field) for field in fields)
+    return len(fields) == 2 and (numbers or bool(re.match(r"(?:unit|einheit|unidad)", fields[0], re.I)))
+
+
+def _are_units(fields):
+    """Whether a line gives units or kinds of numbers, such as "ms, mV, no units" or "CAL, RAW", and no names."""
+    known = {*columns.TIMES, "cal", "raw", "uncal", "no units", "hh:mm:ss.mmm", "%", "", "n/a", "a.u.", "adu", "bpm"}
+    return all(microvolts(f) is not None or f.casefold() in known or "/" in f or f.startswith("(") for f in fields)
+
+
+def _lead_line(header, width):
+    """What a header calls a single column, as "Signal: EMG" or the Apple Watch's "Lead,Lead I" or its translation."""
+    if width > 1:
+        return [""] * width
+    said = [re.fullmatch(CALLED, line.strip(" ,;\t"), re.I) for line in header]
+    said = [match[1].strip(' "') for match in said if match and kind(match[1])]
+    fields = [field.strip(' "') for line in header for field in re.split(r"[,;\t]", line)]
+    leads = [field for field in fields if re.fullmatch(r"(?:\w+ )?(?:I{1,3}|aV[RLF]|V\d)", field)]
+    return leads[-1:] or said[-1:] or [""]
+
+
+def _labchart(header, width):
+    """The names of LabChart's columns: a time, then its channels, whose units its ranges tell."""
+    rows = {line.split("=")[0]: line.rstrip().split("\t")[1:] for line in header if "=\t" in line}
+    titles = rows.get("ChannelTitle", [])
+    if not titles or len(titles) not in (width, width - 1):
+        return None
+    found = rows.get("UnitName") or [each.split()[-1] if each.split() else "" for each in rows.get("Range", [])]
+    found += [""] * (len(titles) - len(found))
+    told = [f"{title} ({each})" if each else title for title, each in zip(titles, found, strict=False)]
+    return ["Time (s)"] * (width - len(titles)) + told
+
+
+def _opensignals(header, width):
+    """The names in OpenSignals' JSON header: its columns, the last of which are its sensors'."""
+    for line in header:
+        try:
+            devices = json.loads(line)
+        except ValueError:
+            continue
+        for device in devices.values() if isinstance(devices, dict) else ():
+            told = device.get("column") if isinstance(device, dict) else None
+            if isinstance(told, list) and len(told) == width:
+                sensors = [str(each) for each in device.get("sensor") or []]
+                kinds = [""] * (width - len(sensors)) + sensors
+                return [f"{name} {each}".strip() for name, each in zip(told, kinds, strict=True)]
+    return None
+
+
+def rate(header, single=False):
+    """(rate in Hz, doubt) that words of sampling in header lines tell; None and why where they tell none or several.
+
+    single: there is one column, so this may be an Apple Watch's export, whose words may be in any language.
+    """
+    found = {each for line in header for each in _rates(line)}
+    if not found and single and unit(header)[0] and any(lead_of(re.split(r"[,;\t]", line)[-1]) for line in header[-4:]):
+        hertz = rf'[^,;\t]*[,;\t]\s*"?(\d+(?:[.,]\d+)?)\s*{HERTZ}\W*'
+        found = {_float(match[1]) for line in header for match in [re.fullmatch(hertz, line, re.I)] if match}
+    if len(found) > 1:
+        return None, "its header says " + " and ".join(f"{each:g}" for each in sorted(found)) + " Hz"
+    return (found.pop() if found else None), ""
+
+
+def _rates(line):
+    """The rates (Hz) in a header line. A number before "samples/s" is one, so that after it ("12 bit") is not."""
+    if re.search(r"original|native|before", line, re.I):  # what it was before it was resampled
+        return set()
+    for patterns in (NUMBER_FIRST, WORDS_FIRST):
+        found = {_hertz(match) for pattern in patterns for match in pattern.finditer(line)} - {None}
+        if found:
+            return found
+    return set()
+
+
+def _float(text):
+    """The number in a text in which a comma may be a decimal one or part thousands."""
+    decimal = float(text.replace(",", ".")) if text.count(",") + text.count(".") < 2 else 0
+    return decimal if decimal >= columns.SENSIBLE[0] or "," not in text else float(text.replace(",", ""))
+
+
+def _hertz(match):
+    """The rate (Hz) that a match of one of the patterns tells, None where its number is none."""
+    groups = match.groupdict()
+    seconds = groups.get("step_before") or groups.get("step_after")
+    after = (groups.get("after") or "").casefold()
+    if after not in ("", "k"):
+        seconds = after
+    if seconds or "step_after" in groups:
+        value = float(groups["number"].replace(",", "."))
+        return float(f"{1 / (value * _second(seconds)):.9g}") if seconds and value else None
+    value = float(groups["number"]) if "e" in groups["number"].casefold() else _float(groups["number"])
+    return value * (1000 if after == "k" or (groups.get("before") or "").casefold() == "khz" else 1) or None
+
+
+def _second(word):
+    word = word.casefold()
+    return 1 if word.startswith("s") else 1e-3 if word.startswith(("ms", "milli")) else 1e-6
+
+
+def unit(header):
+    """(unit, doubt) that header lines tell; None and why where they tell none or several."""
+    found = {each for line in header for each in columns.units(line)}
+    if len({microvolts(each) for each in found}) > 1:
+        return None, "its header says " + " and ".join(sorted(found))
+    return (found.pop() if found else None), ""
