@@ -24,6 +24,7 @@ import texts
 from leads import MOST_LEADS, Channel, kind, listed, microvolts
 from shell import UserError
 
+NO_GAIN = re.compile(r"[^#\s]\S*\s+\S+(?:\s+0(?:\.0*)?(?=[\s(/]|$).*)?\s*")  # a signal's line in a WFDB header
 MATLAB_UNIT = "the file has no header, so its unit was taken to be 1000 per mV"
 LEAST_SAMPLES = 250  # 5 s at the slowest rate; shorter arrays are settings
 FHIR_LEADS = dict(zip(range(131329, 131337), ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6"), strict=True))
@@ -31,18 +32,24 @@ KARDIA_LEADS = "I", "II", "III", "aVR", "aVL", "aVF"
 
 
 def read(path, content, unit):
-    """(list of `Channel`, notes) of a file's `content`, whose first bytes, else its name, tell the format."""
-    if path.suffix.lower() == ".mat" and not content.startswith((b"\x89HDF", b"MATLAB 7.3")):
-        return read_mat(content, path, unit)
-    for start, reader in READERS:
-        if re.match(start, content, re.DOTALL):
-            return reader(content, path, unit)
-    return texts.read(content, path)
+    """(list of `Channel`, notes) of a file's `content`, whose first bytes tell the format. Raises `UserError`."""
+    found = ((name, reader) for start, name, reader in READERS if re.match(start, content, re.DOTALL))
+    name, reader = next(found, ("text", texts.read))
+    if name == "text" and path.suffix.lower() == ".mat":  # version 4 has no first bytes of its own
+        name, reader = "MATLAB", read_mat
+    if isinstance(reader, str):
+        raise UserError(f"{path} is {name}, which is not read; {reader}")
+    try:
+        return reader(content, path, unit)
+    except UserError:
+        raise
+    except Exception as error:  # libraries raise whatever their parsers stumble on
+        raise UserError(f"{path} is a damaged {name} file ({one_line(error)}); export it again") from error
 
 
 def one_line(error):
     """An exception's message in one line."""
-    return " ".join(str(error).split())
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 # --- WFDB ---
@@ -110,12 +117,11 @@ def _check_parts(header):
             raise UserError(f"{header} names {part}, which is not beside it; put both into one folder")
         if segmented and _lines(_beside(header.with_name(part)))[3]:
             raise UserError(
-                f"{header} is not a WFDB record (its segment {name} has segments); export or fetch it again"
+                f"{header} is not a WFDB record (its segment {name} has some too); export or fetch it again"
             )
         if segmented and not name.lower().endswith("_layout"):
             notes += _check_parts(_beside(header.with_name(part)))
-    if not segmented and any(re.fullmatch(r"\S+\s+\S+(?:\s+0(?:\.0*)?(?=[\s(/]|$).*)?\s*", line) for line in lines[first + 1 :]
-                             if line[:1] != "#"):  # fmt: skip
+    if not segmented and any(NO_GAIN.fullmatch(line) for line in lines[first + 1 :]):
         notes.append("the header tells no gain, so WFDB's 200 per mV was assumed")
     return list(dict.fromkeys(notes))
 
@@ -158,38 +164,38 @@ def read_edf(content, path, unit):
     import edfio
 
     opened = edfio.read_bdf if content[0] == 0xFF else edfio.read_edf
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            edf = opened(content, header_encoding="latin-1")  # µ, though the format is ASCII
-            continuous = edf.is_continuous
-            channels = [
-                Channel(
-                    signal.label or f"lead {i + 1}",
-                    signal.sampling_frequency,
-                    signal.physical_dimension,
-                    lambda signal=signal: signal.digital if unit == "raw" else signal.data,
-                )
-                for i, signal in enumerate(edf.signals)
-            ]
-    except Exception as error:  # edfio raises whatever its parser stumbles on
-        raise UserError(f"{path} is a damaged EDF file ({one_line(error)}); export it again") from error
-    if not continuous:
-        raise UserError(
-            f"{path} is an EDF+ recording with interruptions; export it without, as EDF+C, or each stretch alone"
-        )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        edf = opened(content, header_encoding="latin-1")  # µ, though the format is ASCII
+        if not edf.is_continuous:
+            raise UserError(
+                f"{path} is an EDF+ recording with interruptions; export it without, as EDF+C, or each stretch alone"
+            )
+        channels = [
+            Channel(
+                signal.label or f"lead {i + 1}",
+                signal.sampling_frequency,
+                signal.physical_dimension,
+                lambda signal=signal: signal.digital if unit == "raw" else signal.data,
+            )
+            for i, signal in enumerate(edf.signals)
+        ]
     return channels, [f"the file is damaged: {one_line(warning.message)}" for warning in caught]
 
 
 def read_mat(content, path, unit):
     """Channels of the variable `val` in a MATLAB file up to version 7.2."""
     try:
-        leads = np.atleast_2d(scipy.io.loadmat(io.BytesIO(content), variable_names=["val"])["val"])
-    except KeyError:
-        raise UserError(f"{path} has no variable 'val'; save the signal under that name") from None
+        found = scipy.io.loadmat(io.BytesIO(content), variable_names=["val"])
     except Exception as error:  # loadmat raises whatever its parser stumbles on
         raise UserError(f"{path} is not a MATLAB file ({one_line(error)}); save it as version 4 to 7.3") from error
-    return matrix("", leads, None, None if unit else "uV", path), [] if unit else [MATLAB_UNIT]
+    if "val" not in found:
+        raise UserError(f"{path} has no variable 'val'; save the signal under that name")
+    return _val(found["val"], path, unit)
+
+
+def _val(numbers, path, unit):
+    return matrix("", np.atleast_2d(numbers), None, None if unit else "uV", path), [] if unit else [MATLAB_UNIT]
 
 
 def matrix(name, numbers, rate, unit, path, names=()):
@@ -231,62 +237,79 @@ def read_atc(content, path, unit):
 
 
 def arrays(found, path, unit=None):
-    """(channels, notes) of a dict of arrays and single values by name, from whatever container.
+    """(channels, notes) of a dict of arrays and single values by name ("group/array"), from whatever container.
 
-    A value whose name is of sampling tells the rate, one called unit the unit; arrays of one length are columns.
+    A value whose name is of sampling tells the rate, one called unit the unit, unless `unit` is given: the nearest to
+    an array counts. Arrays of one length, rate and unit are columns, in which times tell the rate too.
     """
-    single = [f"{name.split('/')[-1]}: {np.ravel(value)[0]}" for name, value in found.items() if np.size(value) == 1]
-    rate, doubt = texts.rate(single)
-    told = [np.ravel(v)[0] for k, v in found.items() if np.size(v) == 1 and re.search(r"(?:^|[/_ ])units?$", k, re.I)]
-    told = [each.decode() if isinstance(each, bytes) else str(each) for each in told]
-    unit = told[0] if len(set(told)) == 1 else unit
-    numbers = {k: np.squeeze(v) for k, v in found.items() if getattr(v, "dtype", np.dtype("O")).kind in "iuf"}
+    numbers = {name: np.squeeze(value) for name, value in found.items() if np.asarray(value).dtype.kind in "iuf"}
     numbers = {k: v for k, v in numbers.items() if v.ndim in (1, 2) and max(v.shape) >= LEAST_SAMPLES}
     if not numbers:
-        shapes = listed([f"{k or 'an array'} of shape {np.shape(v)}" for k, v in found.items()]) or "nothing"
-        raise UserError(f"{path} holds {shapes}; expected an array of the samples of each lead")
-    channels, notes = [], []
-    for length in dict.fromkeys(max(v.shape) for v in numbers.values()):
-        flat = {k: v for k, v in numbers.items() if v.shape == (length,)}
-        if flat:
-            own = [k.split("/")[-1] for k in flat]
-            values = np.column_stack(list(flat.values())).astype(np.float64)
-            more, changes = columns.read(own, values, rate, unit, path, doubt)
-            channels, notes = channels + more, notes + changes
+        shapes = listed([f"{k or 'an array'} of shape {np.shape(v)}" for k, v in found.items() if np.ndim(v)])
+        raise UserError(f"{path} holds {shapes or 'no arrays'}; expected an array of the samples of each lead")
+    channels, notes, groups = [], [], {}
     for name, array in numbers.items():
-        if array.ndim == 2:
-            channels += matrix(name.split("/")[-1], array, rate, unit, path)
+        rate, own, doubt = _settings(found, name)
+        if array.ndim == 1:
+            groups.setdefault((len(array), rate, unit or own, doubt), {})[name.split("/")[-1]] = array
+        else:
+            channels += matrix(name.split("/")[-1], array, rate, unit or own, path, _names(found, array))
+    for (_, rate, own, doubt), group in groups.items():
+        values = np.column_stack(list(group.values())).astype(np.float64)
+        more, changes = columns.read(list(group), values, rate, own, path, doubt)
+        channels, notes = channels + more, notes + changes
     return channels, notes
+
+
+def _settings(found, name):
+    """(rate in Hz, unit, doubt) of the array of that name, told beside it, else in a group above, else anywhere."""
+    single = {key: np.unique(value)[0] for key, value in found.items() if key != name and _is_single(value)}
+    parts, rate, unit, doubt = name.split("/"), None, None, ""
+    for above in [*("/".join(parts[:i]) for i in range(len(parts), -1, -1)), None]:
+        near = {key.split("/")[-1]: v for key, v in single.items() if above in (None, "/".join(key.split("/")[:-1]))}
+        if not rate and not doubt:
+            rate, doubt = texts.rate([f"{key}: {value}" for key, value in near.items()])
+        if not unit:
+            told = {str(value) for key, value in near.items() if re.search(r"(?:^|_)units?$", key, re.I)}
+            unit = told.pop() if len(told) == 1 else None
+    return rate, unit, doubt
+
+
+def _is_single(value):
+    return np.size(value) == 1 or (np.asarray(value).dtype.kind == "U" and len(np.unique(value)) == 1)
+
+
+def _names(found, array):
+    """Names of an array's leads, where a list of as many texts is called so."""
+    lists = [np.ravel(value) for key, value in found.items() if re.search(r"(?:lead|channel|sig|ch)\w*$", key, re.I)]
+    return next(([str(each) for each in told] for told in lists
+                 if told.dtype.kind == "U" and len(told) == min(array.shape)), ())  # fmt: skip
 
 
 def read_npy(content, path, unit):
     """Channels of a NumPy array, without unpickling."""
+    array = _load(content, path)
+    return arrays({name: array[name] for name in array.dtype.names} if array.dtype.names else {"": array}, path)
+
+
+def _load(content, path):
     try:
-        array = np.load(io.BytesIO(content), allow_pickle=False)
+        file = np.load(io.BytesIO(content), allow_pickle=False)
+        return file if isinstance(file, np.ndarray) else dict(file)
     except ValueError as error:
-        if "pickle" in str(error) or "Object" in str(error):
-            raise UserError(f"{path} holds Python objects, which are not read; save an array of numbers") from None
-        raise UserError(f"{path} is a damaged NumPy file ({one_line(error)}); save it again") from error
-    if array.dtype.names:
-        return arrays({name: array[name] for name in array.dtype.names}, path)
-    return arrays({"": array}, path)
+        if "allow_pickle" in str(error):
+            raise UserError(f"{path} holds Python objects, which are not read; save arrays of numbers") from None
+        raise
 
 
 def read_zip(content, path, unit):
     """Channels of .npz and .xlsx, which are zip files; another is refused."""
-    try:
-        inside = zipfile.ZipFile(io.BytesIO(content)).namelist()
-    except zipfile.BadZipFile:
-        raise UserError(f"{path} is a damaged zip archive; export or fetch it again") from None
+    inside = zipfile.ZipFile(io.BytesIO(content)).namelist()
     if "xl/workbook.xml" in inside:
-        return read_excel(content, path, unit)
+        return read_excel(content, path)
     if not inside or not all(name.endswith(".npy") for name in inside):
         raise UserError(f"{path} is a zip archive; unpack it and name the recordings in it")
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            return arrays(dict(file), path)
-    except (ValueError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} cannot be read ({one_line(error)}); save arrays of numbers alone") from error
+    return arrays(_load(content, path), path)
 
 
 def read_hdf5(content, path, unit):
@@ -296,69 +319,56 @@ def read_hdf5(content, path, unit):
     found = {}
 
     def keep(name, item):
-        for key, value in item.attrs.items():
-            found[f"{name}/{key}"] = _text(value)
-        if isinstance(item, h5py.Dataset) and not name.startswith("#"):
-            found[name] = _text(item[()])
+        found.update({f"{name}/{key}".lstrip("/"): _plain(value) for key, value in item.attrs.items()})
+        if isinstance(item, h5py.Dataset):
+            found[name] = _plain(item[()])
 
-    try:
-        with h5py.File(io.BytesIO(content), "r") as file:
-            matlab = content.startswith(b"MATLAB")
-            keep("", file)
-            file.visititems(keep)
-    except Exception as error:  # h5py raises whatever its library stumbles on
-        raise UserError(f"{path} is a damaged HDF5 file ({one_line(error)}); export it again") from error
-    found = {name: value for name, value in found.items() if not name.split("/")[-1].startswith(("MATLAB_", "H5PATH"))}
-    if matlab and "val" in found and np.size(found["val"]) > 1:
-        channels = matrix("", np.atleast_2d(found["val"]), None, None if unit else "uV", path)
-        return channels, [] if unit else [MATLAB_UNIT]
-    return arrays(found, path)
+    with h5py.File(io.BytesIO(content), "r") as file:
+        keep("", file)
+        file.visititems(keep)
+    if content.startswith(b"MATLAB") and np.size(found.get("val", 0)) > 1:
+        return _val(found["val"], path, unit)
+    hidden = re.compile(r"(?:^|/)(?:#|MATLAB_|H5PATH)")
+    return arrays({name: value for name, value in found.items() if not hidden.search(name)}, path)
 
 
-def _text(value):
+def _plain(value):
+    """An array of HDF5, with its bytes as text."""
     value = np.asarray(value)
-    return (
-        np.array([v.decode() if isinstance(v, bytes) else str(v) for v in value.ravel()])
-        if value.dtype.kind in "SO"
-        else value
-    )
+    if value.dtype.kind not in "SO":
+        return value
+    return np.array([each.decode() if isinstance(each, bytes) else str(each) for each in value.ravel()])
 
 
 def read_json(content, path, unit):
     """Channels of JSON: FHIR's observations, Fitbit's and Withings's recordings, or arrays by name."""
     try:
         told = json.loads(content)
-    except (ValueError, RecursionError) as error:
+    except ValueError:
         if content.lstrip()[:1] == b"[":  # a text may begin so
-            return texts.read(content, path)
-        raise UserError(f"{path} is damaged JSON ({one_line(error)}); export it again") from error
+            return texts.read(content, path, unit)
+        raise
     sampled = list(_sampled_data(told))
     if sampled:
         return [_fhir_channel(data, name, unit) for data, name in sampled], []
     readings = told.get("ecgReadings") if isinstance(told, dict) else None
-    if isinstance(readings, list) and readings:
-        return [_fitbit_channel(each, unit, len(readings) > 1, path) for each in readings], []
+    if readings:
+        return [_fitbit_channel(each, unit, len(readings) > 1) for each in readings], []
     found = dict(_flat(told))
-    assumed, notes = None, []
     keys = {key.split("/")[-1] for key in found}
-    if not unit and {"signal", "sampling_frequency"} <= keys and not any("unit" in key for key in keys):
-        assumed, notes = "uV", ["the numbers were taken to be µV, as Withings writes them"]
-    channels, changes = arrays(found, path, assumed)
-    return channels, notes + changes
+    withings = not unit and {"signal", "sampling_frequency"} <= keys and not any("unit" in key for key in keys)
+    channels, notes = arrays(found, path, "uV" if withings else None)
+    return channels, [*notes, "the numbers were taken to be µV, as Withings writes them"] if withings else notes
 
 
 def _flat(told, name=""):
     """(name, array or value) of the lists of numbers and the values in nested JSON."""
+    inside = {}
     if isinstance(told, dict):
-        for key, value in told.items():
-            yield from _flat(value, f"{name}/{key}" if name else key)
+        inside = told
     elif isinstance(told, list) and told and all(isinstance(each, dict) for each in told):
-        keys = {key: None for each in told for key in each}
-        if len(told) == 1:
-            yield from _flat(told[0], name)
-        else:
-            for key in keys:
-                yield from _flat([each.get(key) for each in told], f"{name}/{key}" if name else key)
+        keys = dict.fromkeys(key for each in told for key in each)
+        inside = told[0] if len(told) == 1 else {key: [each.get(key) for each in told] for key in keys}
     elif isinstance(told, list):
         try:
             yield name, np.array(told, np.float64)
@@ -366,18 +376,17 @@ def _flat(told, name=""):
             yield name, np.array([str(each) for each in told])
     elif told is not None and not isinstance(told, bool):
         yield name, told
+    for key, value in inside.items():
+        yield from _flat(value, f"{name}/{key}" if name else key)
 
 
 def _sampled_data(told, name=""):
     """(SampledData, name of what it is of) of all in nested FHIR resources."""
     if isinstance(told, dict):
         code = told.get("code")
-        name = _fhir_name(code) or name if isinstance(code, dict) else name
+        name = (_fhir_name(code) if isinstance(code, dict) else "") or name
         for key, value in told.items():
-            if key == "valueSampledData":
-                yield value, name
-            else:
-                yield from _sampled_data(value, name)
+            yield from [(value, name)] if key == "valueSampledData" else _sampled_data(value, name)
     elif isinstance(told, list):
         for each in told:
             yield from _sampled_data(each, name)
@@ -395,29 +404,24 @@ def _fhir_name(code):
 
 def _fhir_channel(data, name, unit):
     """A `Channel` of FHIR's SampledData, in which E is no sample, L and U are below and above what can be measured."""
-    period = data.get("period")
-    if period is None and data.get("interval") and data.get("intervalUnit") in ("ms", "s", "us"):
+    period = data.get("period")  # ms
+    if period is None and data.get("intervalUnit") in ("ms", "s", "us"):
         period = data["interval"] * {"ms": 1, "s": 1000, "us": 1e-3}[data["intervalUnit"]]
-    origin = data.get("origin", {})
     lost = {"E": np.nan, "L": data.get("lowerLimit", np.nan), "U": data.get("upperLimit", np.nan)}
-    numbers = np.array(
-        [lost[each] if each in lost else float(each) for each in str(data.get("data", "")).split()], float
-    )
+    numbers = np.array([lost[each] if each in lost else float(each) for each in data.get("data", "").split()], float)
+    origin = data.get("origin", {})
     if unit != "raw":
         numbers = origin.get("value", 0) + data.get("factor", 1) * numbers
-    doubt = "" if int(data.get("dimensions", 1)) == 1 else "its samples are of several dimensions"
+    doubt = "" if data.get("dimensions", 1) == 1 else "its samples are of several dimensions"
     rate = float(f"{1000 / period:.9g}") if period and not doubt else None
     return Channel(name or "lead 1", rate, origin.get("code") or origin.get("unit"), lambda: numbers, doubt)
 
 
-def _fitbit_channel(reading, unit, many, path):
-    samples = np.array(reading.get("waveformSamples") or [], np.float64)
-    scale = reading.get("scalingFactor")
-    if not scale or not samples.size:
-        raise UserError(f"{path} is a Fitbit recording without samples or scale; fetch it again")
+def _fitbit_channel(reading, unit, many):
+    samples = np.array(reading["waveformSamples"], np.float64)
+    scale = 1 if unit == "raw" else float(reading["scalingFactor"])
     name = f"recording of {reading.get('startTime', 'unknown time')}" if many else "Lead I"
-    rate = float(reading["samplingFrequencyHz"]) if reading.get("samplingFrequencyHz") else None
-    return Channel(name, rate, "mV", lambda: samples if unit == "raw" else samples / float(scale))
+    return Channel(name, float(reading["samplingFrequencyHz"]), "mV", lambda: samples / scale)
 
 
 # --- tables, XML, DICOM ---
@@ -425,46 +429,34 @@ def _fitbit_channel(reading, unit, many, path):
 
 def read_parquet(content, path, unit):
     """Channels of the columns of numbers in a Parquet file."""
-    pandas = _optional("pandas", path)
     _optional("pyarrow", path)
-    try:
-        table = pandas.read_parquet(io.BytesIO(content), engine="pyarrow")
-    except Exception as error:  # pyarrow raises whatever its parser stumbles on
-        raise UserError(f"{path} is a damaged Parquet file ({one_line(error)}); export it again") from error
-    found, left = {}, []
-    for name in table:
-        column = table[name]
-        if column.dtype.kind == "M":
-            found[f"{name} time (s)"] = column.astype("datetime64[ns]").astype("int64").to_numpy() / 1e9
-        elif column.dtype.kind in "iuf":
-            found[str(name)] = column.to_numpy(np.float64)
-        else:
-            left.append(str(name))
+    import pandas as pd
+
+    table = pd.read_parquet(io.BytesIO(content), engine="pyarrow")
+    found = {str(name): table[name].to_numpy() for name in table if table[name].dtype.kind in "iuf"}
+    times = [name for name in table if table[name].dtype.kind == "M"]
+    found |= {f"{name} (s)": table[name].astype("datetime64[ns]").to_numpy().astype(float) / 1e9 for name in times}
+    left = [str(name) for name in table if str(name) not in found and name not in times]
     channels, notes = arrays(found, path)
-    return channels, notes + ([f"columns without numbers were left out: {listed(left)}"] if left else [])
+    return channels, [*notes, f"columns without numbers were left out: {listed(left)}"] if left else notes
 
 
-def read_excel(content, path, unit):
+def read_excel(content, path):
     """Channels of the first sheet of an Excel file, read as a text of its cells."""
     openpyxl = _optional("openpyxl", path)
-    try:
-        book = openpyxl.load_workbook(io.BytesIO(content), read_only=True, data_only=True)
-        rows = list(book.worksheets[0].iter_rows(values_only=True))
-    except Exception as error:  # openpyxl raises whatever its parser stumbles on
-        raise UserError(f"{path} is a damaged Excel file ({one_line(error)}); save it again") from error
+    book = openpyxl.load_workbook(io.BytesIO(content), read_only=True, data_only=True)
+    rows = book.worksheets[0].iter_rows(values_only=True)
     lines = ["\t".join("" if cell is None else str(cell).replace("\t", " ") for cell in row) for row in rows]
     channels, notes = texts.read("\n".join(lines).encode(), path)
     others = [sheet.title for sheet in book.worksheets[1:]]
-    return channels, notes + ([f"the first sheet was read; the others are {listed(others)}"] if others else [])
+    return channels, [*notes, f"the first sheet was read; the others are {listed(others)}"] if others else notes
 
 
 def read_xml(content, path, unit):
     """Leads of HL7's annotated ECG; XML of another kind is refused by its name."""
-    try:
-        root = ElementTree.fromstring(content)
-    except ElementTree.ParseError as error:
-        what = "a page of the web" if b"<html" in content[:2000].lower() else f"damaged XML ({one_line(error)})"
-        raise UserError(f"{path} is {what}; export the recording again") from None
+    if b"<html" in content[:2000].lower():
+        raise UserError(f"{path} is a page of the web; export the recording again")
+    root = ElementTree.fromstring(content)
     name = root.tag.split("}")[-1]
     if name.lower() != "annotatedecg":
         told = {"HealthData": "Apple's export.xml has no ECG, its folder electrocardiograms has them as CSV"}
@@ -499,23 +491,18 @@ def _aecg_channels(sequences, raw):
 def read_dicom(content, path, unit):
     """Channels of the waveforms in a DICOM file."""
     pydicom = _optional("pydicom", path)
-    try:
-        file = pydicom.dcmread(io.BytesIO(content))
-        groups = list(file.get("WaveformSequence", []))
-        channels = [
-            channel
-            for i, group in enumerate(groups)
-            for channel in _dicom_channels(pydicom, file, i, group, unit == "raw")
-        ]
-    except Exception as error:  # pydicom raises whatever its parser stumbles on
-        raise UserError(f"{path} is a damaged DICOM file ({one_line(error)}); export it again") from error
+    file = pydicom.dcmread(io.BytesIO(content))
+    groups = list(file.get("WaveformSequence", []))
     if not groups:
         raise UserError(f"{path} is a DICOM file without waveforms; export the ECG itself, not its picture")
-    return channels, []
+    return [
+        channel
+        for i, group in enumerate(groups)
+        for channel in _dicom_channels(pydicom.waveforms.multiplex_array(file, i, as_raw=unit == "raw"), group)
+    ], []
 
 
-def _dicom_channels(pydicom, file, index, group, raw):
-    array = pydicom.waveforms.multiplex_array(file, index, as_raw=raw)
+def _dicom_channels(array, group):
     for i, told in enumerate(group.ChannelDefinitionSequence):
         source = told.ChannelSourceSequence[0] if told.get("ChannelSourceSequence") else None
         name = (source and source.get("CodeMeaning")) or told.get("ChannelLabel") or f"lead {i + 1}"
@@ -532,37 +519,31 @@ def _optional(name, path):
         raise UserError(f"{path} needs the library {name}; pip install {name}") from None
 
 
-def _refuse(what, advice="export the recording as EDF, WFDB or CSV"):
-    def reader(content, path, unit):
-        raise UserError(f"{path} is {what}, which is not read; {advice}")
-
-    return reader
-
-
-# First bytes, as a pattern, and what reads them.
+EXPORT = "export the recording as EDF, WFDB or CSV"
+PICTURE = "export the samples, for a picture of them is not enough"
+# First bytes as a pattern, the format, and what reads it, or the advice where it is not read.
 READERS = [
-    (rb"0 {7}|\xffBIOSEMI", read_edf),
-    (rb"ALIVE\0\0\0", read_atc),
-    (rb"\x93NUMPY", read_npy),
-    (rb"\x89HDF|MATLAB 7\.3", read_hdf5),
-    (rb"MATLAB 5", read_mat),
-    (rb"PK[\3\5]", read_zip),
-    (rb"PAR1", read_parquet),
-    (rb".{128}DICM", read_dicom),
-    (rb"(?:\xef\xbb\xbf)?\s*[{\[]|\xff\xfe[{\[]\0", read_json),
-    (rb"(?:\xef\xbb\xbf)?\s*<[?!\w]|\xff\xfe<\0", read_xml),
-    (rb".{16}SCPECG", _refuse("an SCP-ECG file")),
-    (rb"ISHNE|ANN  1", _refuse("an ISHNE Holter file")),
-    (rb"GDF ", _refuse("a GDF file")),
-    (rb"CFWB", _refuse("a binary LabChart file")),
-    (rb"MSH\|", _refuse("an HL7 message")),
-    (rb"ARROW1", _refuse("an Arrow file", "save it as Parquet")),
-    (rb"SQLite format", _refuse("a database of SQLite")),
-    (rb"\x80[\2-\5]", _refuse("a pickle of Python objects", "save the samples as .npy")),
-    (rb"\xd0\xcf\x11\xe0", _refuse("an old Excel or Office file", "save it as .xlsx or CSV")),
-    (rb"%PDF", _refuse("a PDF", "export the samples, for a picture of them is not enough")),
-    (rb"\x89PNG|\xff\xd8\xff|GIF8|II\*\0|MM\0\*|BM.{4}\0\0\0\0|RIFF.{4}WEBP",
-     _refuse("an image", "export the samples, for a picture of them is not enough")),
-    (rb"RIFF|ID3|OggS|fLaC|\xff[\xfb\xf3]|.{4}ftyp", _refuse("sound or film")),
-    (rb"\x1f\x8b|BZh|7z\xbc\xaf|\xfd7zXZ|Rar!|\x28\xb5\x2f\xfd", _refuse("compressed", "unpack it first")),
-]  # fmt: skip
+    (rb"0 {7}|\xffBIOSEMI", "EDF", read_edf),
+    (rb"ALIVE\0\0\0", "AliveCor", read_atc),
+    (rb"\x93NUMPY", "NumPy", read_npy),
+    (rb"\x89HDF|MATLAB 7\.3", "HDF5", read_hdf5),
+    (rb"MATLAB 5", "MATLAB", read_mat),
+    (rb"PK[\3\5]", "zip", read_zip),
+    (rb"PAR1", "Parquet", read_parquet),
+    (rb".{128}DICM", "DICOM", read_dicom),
+    (rb"(?:\xef\xbb\xbf)?\s*[{\[]|\xff\xfe[{\[]\0", "JSON", read_json),
+    (rb"(?:\xef\xbb\xbf)?\s*<[?!\w]|\xff\xfe<\0", "XML", read_xml),
+    (rb".{16}SCPECG", "an SCP-ECG file", EXPORT),
+    (rb"ISHNE|ANN  1", "an ISHNE Holter file", EXPORT),
+    (rb"GDF ", "a GDF file", EXPORT),
+    (rb"CFWB", "a binary LabChart file", EXPORT),
+    (rb"MSH\|", "an HL7 message", EXPORT),
+    (rb"ARROW1", "an Arrow file", "save it as Parquet"),
+    (rb"SQLite format", "an SQLite database", EXPORT),
+    (rb"\x80[\2-\5]", "a pickle of Python objects", "save the samples as .npy"),
+    (rb"\xd0\xcf\x11\xe0", "an old Excel or Office file", "save it as .xlsx or CSV"),
+    (rb"%PDF", "a PDF", PICTURE),
+    (rb"\x89PNG|\xff\xd8\xff|GIF8|II\*\0|MM\0\*|BM.{4}\0{4}|RIFF.{4}WEBP", "an image", PICTURE),
+    (rb"RIFF|ID3|OggS|fLaC|\xff[\xfb\xf3]|.{4}ftyp", "sound or film", EXPORT),
+    (rb"\x1f\x8b|BZh|7z\xbc\xaf|\xfd7zXZ|Rar!|\x28\xb5\x2f\xfd", "compressed", "unpack it first"),
+]

@@ -60,7 +60,7 @@ def lead_of(name):
 
 
 def kind(name):
-    """What a channel is called after: "ecg" (or a lead), what stands "beside" one, an "other" signal, or "" for none."""
+    """What a channel is called after: "ecg" (or a lead), what stands "beside" one, an "other" signal, or ""."""
     found = words(name)
     found += [word.rstrip("0123456789") for word in found]
     for called, pattern in (("other", OTHER), ("beside", BESIDE)):
@@ -78,11 +78,10 @@ def microvolts(unit):
     return match and {None: 1e6, "m": 1e3, "milli": 1e3, "м": 1e3, "n": 1e-3, "nano": 1e-3}.get(match[1], 1)
 
 
-def listed(names, last=", "):
+def listed(names):
     """The first of some names as a text for a sentence."""
-    if len(names) > LISTED:
-        return f"{', '.join(names[:LISTED])} and {len(names) - LISTED} more"
-    return last.join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more
 
 
 def no_signal(numbers):
@@ -133,8 +132,9 @@ def _likely(channels, path):
     fitting = [i for i in likely if not no_signal(channels[i].load())] if len(likely) > 1 else likely
     signals = [i for i, found in enumerate(kinds) if found == "other" and not no_signal(channels[i].load())]
     if len(fitting) > 1 or (fitting and signals):
-        candidates = listed([names[i] for i in fitting], " or ")
-        raise UserError(f"{path} does not tell whether {candidates} is an ECG; pass --lead with the name of one")
+        one = names[fitting[0]]
+        which = f"whether {one}" if len(fitting) == 1 else f"which of {listed([names[i] for i in fitting])}"
+        raise UserError(f"{path} does not tell {which} is the ECG; pass --lead with its name or number")
     return (fitting or likely)[0]
 
 

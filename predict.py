@@ -1,6 +1,7 @@
 """Classify ECG recordings: normal (N), atrial fibrillation (A), other rhythm (O) or noise (~). Not a medical device.
 
     python predict.py A00001.hea                          a WFDB record; also .mat, EDF, and the CSV of an Apple Watch
+    python predict.py - < signal.txt --fs 250 --unit mV   standard input
     python predict.py A00001.hea --explain                and why, in a sentence
     python predict.py recordings/ "more/*.edf" --json     a folder, a pattern; JSON or --csv instead of a table
     python predict.py signal.txt --fs 250 --unit mV --lead II
@@ -31,13 +32,14 @@ from shell import UserError, parser, progress, run_script, say
 SHIPPED = Path(__file__).parent / "pretrained"
 CHUNK, SAMPLES = 64, 10_000_000  # recordings, and about their samples, in memory at a time
 KEYS = ("file", "class", "uncertain", "probabilities", "seconds", "reasons", "notes", "error")
-SUFFIXES = (".edf", ".bdf", ".csv", ".txt", ".tsv")
+RECORDINGS = (".edf", ".bdf", ".atc", ".dcm")  # what else lies in a folder is looked at where it holds no WFDB records
+SUFFIXES = (*RECORDINGS, ".csv", ".txt", ".tsv", ".npy", ".npz", ".h5", ".hdf5", ".parquet", ".xlsx", ".json", ".xml")
 
 
 def main():
     arguments = parse()
     try:
-        paths = find(arguments.files)
+        paths = find(arguments.files, arguments.recursive)
         models = load(arguments.model)
         options = arguments.lead, arguments.fs, arguments.unit
         if arguments.check:
@@ -47,6 +49,8 @@ def main():
         return 1
     rows = classify(paths, models, options, arguments.confidence, arguments.explain or arguments.json)
     show = print_json if arguments.json else print_csv if arguments.csv else print_table
+    # A name or a note that the terminal cannot show must not cost the answers.
+    sys.stdout.reconfigure(encoding="utf-8" if show != print_table else None, errors="backslashreplace")
     show(rows)
     failed = sum("error" in row for row in rows)
     if failed:
@@ -57,7 +61,8 @@ def main():
 def parse():
     """The flags, checked."""
     flags = parser(__doc__)
-    flags.add_argument("files", nargs="*", metavar="FILE", help="recordings, folders or patterns")
+    flags.add_argument("files", nargs="*", metavar="FILE", help="recordings, folders or patterns; - is standard input")
+    flags.add_argument("--recursive", action="store_true", help="search the folders inside folders too")
     flags.add_argument(
         "--model",
         type=Path,
@@ -110,37 +115,41 @@ def load(paths):
     ]
 
 
-def find(names):
+def find(names, recursive=False):
     """The recordings that `names` mean, as paths: files and WFDB record names as they are, patterns and folders' files.
 
-    A folder without recordings stays in the list, where reading it will fail.
+    recursive: those of the folders inside folders too. A folder without recordings stays in the list, where reading it
+    will fail; so does -, standard input.
     """
     paths = []
     for name in names:
-        matches = [] if Path(name).exists() else [Path(match) for match in sorted(glob.glob(name, recursive=True))]
+        known = name == "-" or Path(name).exists()
+        matches = [] if known else [Path(match) for match in sorted(glob.glob(name, recursive=True))]
         for path in matches or [Path(name)]:
-            folder = path.is_dir() and os.access(path, os.R_OK)
-            paths += (folder and inside(path)) or [path]
+            folder = name != "-" and path.is_dir() and os.access(path, os.R_OK)
+            folders = [path] if folder else []
+            if folder and recursive:
+                folders += sorted(Path(inner) for inner, _, _ in os.walk(path) if Path(inner) != path)
+            paths += [file for each in folders for file in inside(each)] or [path]
     return list(dict.fromkeys(paths))  # a file named twice, once by its folder, is one
 
 
 def inside(folder):
-    """The recordings in a folder, by their suffixes; text files only where it holds no WFDB records, whose lists and
-    labels are text too.
+    """The recordings in a folder, by their suffixes in any case; text files and the like only where it holds no WFDB
+    records, whose lists and labels are text too.
     """
     files = sorted(entry for entry in folder.iterdir() if entry.is_file())
-    headers = {entry.with_suffix("") for entry in files if entry.suffix == ".hea"}
-    suffixes = SUFFIXES[:2] if headers else SUFFIXES
+    headers = {entry.stem.lower() for entry in files if entry.suffix.lower() == ".hea"}
+    suffixes = RECORDINGS if headers else SUFFIXES
     found = [
         entry
         for entry in files
-        if entry.suffix == ".hea"
-        or (entry.suffix == ".mat" and entry.with_suffix("") not in headers)
-        or entry.suffix.lower() in suffixes
+        if entry.suffix.lower() in (".hea", *suffixes)
+        or (entry.suffix.lower() == ".mat" and entry.stem.lower() not in headers)
     ]
     left = sum(entry.suffix.lower() in SUFFIXES for entry in set(files).difference(found))
     if left:
-        which = "text files are" if left > 1 else "text file is"
+        which = "other files are" if left > 1 else "other file is"
         say(f"{folder} holds WFDB records, so {left} {which} left out; name what else to classify")
     return found
 

@@ -1,6 +1,6 @@
 """Recordings in text: header lines, of which any may tell rate and unit, then columns of numbers.
 
-`read` goes from `split` (header and body) over `separator`, `parse` and `trim` (the numbers) to `rate`, `unit` and
+`read` goes from `split` (header and body) over `separator`, `parse` and `trim` (the numbers) to `rate`, `voltage` and
 `names` (what the header tells).
 """
 
@@ -50,8 +50,8 @@ NUMBER_FIRST, WORDS_FIRST = ([re.compile(each, re.I) for each in part] for part 
 USUAL_RATES = {100, 125, 128, 200, 250, 256, 300, 360, 400, 500, 512, 1000, 1024, 2000}  # Hz
 
 
-def read(content, path):
-    """(list of `Channel`, notes) of a text, bytes in any common encoding. Raises `UserError`."""
+def read(content, path, unit=None):
+    """(list of `Channel`, notes) of a text, bytes in any common encoding; `unit` plays no part. Raises `UserError`."""
     lines = decode(content, path)
     if not content.strip():
         raise UserError(f"{path} is empty; export it again")
@@ -72,7 +72,7 @@ def read(content, path):
 
     told, rest = names(header, between, values.shape[1])
     own_rate, doubt = rate(rest, values.shape[1] == 1)
-    own_unit, unit_doubt = unit(rest)
+    own_unit, unit_doubt = voltage(rest)
     doubt = "; ".join(each for each in (doubt, unit_doubt) if each)
     channels, changes = columns.read(told, values, own_rate, own_unit, path, doubt)
     return channels, notes + changes
@@ -308,7 +308,12 @@ def rate(header, single=False):
     single: there is one column, so this may be an Apple Watch's export, whose words may be in any language.
     """
     found = {each for line in header for each in _rates(line)}
-    if not found and single and unit(header)[0] and any(lead_of(re.split(r"[,;\t]", line)[-1]) for line in header[-4:]):
+    if (
+        not found
+        and single
+        and voltage(header)[0]
+        and any(lead_of(re.split(r"[,;\t]", line)[-1]) for line in header[-4:])
+    ):
         hertz = rf'[^,;\t]*[,;\t]\s*"?(\d+(?:[.,]\d+)?)\s*{HERTZ}\W*'
         found = {_float(match[1]) for line in header for match in [re.fullmatch(hertz, line, re.I)] if match}
     if len(found) > 1:
@@ -352,7 +357,7 @@ def _second(word):
     return 1 if word.startswith("s") else 1e-3 if word.startswith(("ms", "milli")) else 1e-6
 
 
-def unit(header):
+def voltage(header):
     """(unit, doubt) that header lines tell; None and why where they tell none or several."""
     found = {each for line in header for each in columns.units(line)}
     if len({microvolts(each) for each in found}) > 1:

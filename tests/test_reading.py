@@ -566,7 +566,7 @@ def test_constant_ends(tmp_path, before, after):
         (lines(UV) + "lead off\n" + lines(UV), r"has 'lead off' among its numbers \(line 3003\b"),
         (lines(UV) + "1;2\n", "among its numbers"),
         (b"%PDF-1.7\n\0\1\2", "is a PDF, which is not read"),
-        (b"PK\3\4" + bytes(50), "is a damaged zip archive"),
+        (b"PK\3\4" + bytes(50), "is a damaged zip file"),
     ],
 )
 def test_refusals(tmp_path, text, message):
