@@ -8,6 +8,7 @@ from leads import MOST_LEADS, RISING, Channel, kind, lead_of, microvolts, no_sig
 from shell import UserError
 
 SENSIBLE = 50, 5000  # Hz, of an ECG; between s and ms lies a factor of 1000, so at most one of them makes such a rate
+JUMP = 20  # steps: what is more than jitter
 PIECES = re.compile(r'[,;\t:=()\[\]"]+|[\s_/]+(?=[muµμ]v\b)', re.I)  # what stands around a unit
 # Voltages of another thing than the numbers: of a scale, of what the device can measure.
 SCALES = re.compile(
@@ -51,14 +52,9 @@ def read(names, values, rate, unit, path, doubt=""):
         notes.append(f"{label} tells the sampling rate, {rate:g} Hz")
     for i in times:
         if step(values[:, i]) is None:
-            name = f"the column {names[i] or i + 1}"
-            timed = bool(TIME_NAMES.intersection(_words(names[i])))
-            notes.append(
-                f"the times in {name} are uneven and were left out"
-                if timed
-                else f"{name} was left out, for its numbers only rise"
-            )
-            doubt = doubt or (f"the times in {name} are uneven" if timed else "")
+            note, why = _uneven(names[i] or i + 1, values[:, i])
+            notes.append(note)
+            doubt = doubt or why
     if width > 1:
         return [Channel("lead 1", rate, unit, lambda: values[:, kept].ravel(), doubt)], notes
     return [_channel(names[i], n + 1, rate, unit, values[:, i], doubt) for n, i in enumerate(kept)], notes
@@ -83,6 +79,18 @@ def _is_time(name, numbers):
         return False
     found = no_signal(numbers) or ""
     return found == RISING or bool(found and TIME_NAMES.intersection(_words(name)))
+
+
+def _uneven(name, numbers):
+    """(note, doubt) about a column (samples,) of times, or of numbers that only rise, with uneven steps."""
+    if not TIME_NAMES.intersection(_words(str(name))):
+        return f"the column {name} was left out, for its numbers only rise", ""
+    steps = np.abs(np.diff(numbers[np.isfinite(numbers)]))
+    gap = steps.max() / (np.median(steps) or np.inf)
+    jump = f", with a step of {gap:.0f} times the usual one" if gap > JUMP else ""
+    return f"the times in the column {name} are uneven{jump} and were left out", (
+        f"the times in the column {name} are uneven{jump}"
+    )
 
 
 def _words(name):

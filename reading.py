@@ -32,9 +32,8 @@ def read(path, lead=None, fs=None, unit=None):
     unit: mV, uV or raw (the stored numbers as they are). fs and unit win over what the file says. Raises `UserError`
     for anything that is not known to be one ECG lead at a known rate and unit.
     """
-    path = Path(path)
+    path = Path("standard input") if str(path) == "-" else Path(path)
     channels, notes = _open(path, unit)
-    path = "standard input" if str(path) == "-" else path
     index, choice = choose(channels, lead, path)
     channel = channels[index]
     rate, said = _rate(channel, fs, path)
@@ -88,7 +87,7 @@ def _unit(channel, unit):
 
 def _open(path, unit):
     """(list of `Channel`, notes) of a file: a WFDB record by its name, another by its first bytes."""
-    if str(path) == "-":
+    if str(path) == "standard input":
         return formats.read(path, sys.stdin.buffer.read(), unit)
     suffix = path.suffix.lower()
     header = _header(path)

@@ -28,7 +28,8 @@ SECONDS = r"(?:µs|μs|us(?:ec\w*)?|micros\w*|ms(?:ec\w*)?|millis\w*|s(?:ec\w*)?
 RATE_WORDS = (
     r"(?:sampl\w*?[\s_.-]*(?:rate|freq\w*)|\bs_?rate"
     r"|\bsfreq|\bfs|^\W*sps|^\W*samples?\s*(?:/|per)\s*s(?:ec(?:ond)?)?\b|abtast(?:rate|freq\w*)|messrate"
-    r"|[ée]chantillonnage|muestreo|campionamento|amostragem|дискретизации)"
+    r"|[ée]chantillonnage|muestreo|campionamento|amostragem|дискретизации"
+    r"|采样频?率|採樣頻?率|サンプリング周波数|サンプル(?:レート|周波数)|샘플링)"
 )
 SHORT_WORDS = (
     r"(?:^[\"'{\s]*rate\b|[,;\t{]\s*[\"']?rate\b|(?:data|acqui\w+|adc|digiti\w+|record\w*)[\s_]*(?:rate|freq\w*))"
@@ -41,7 +42,7 @@ NUMBER_FIRST = [
     rf"{NUMBER}\s*(?P<after>k)?{HERTZ}\W{{0,3}}sampl",
 ]
 WORDS_FIRST = [
-    rf"{RATE_WORDS}{GAP}(?P<before>k?hz\b)?{GAP}{NUMBER}\s*(?P<after>k(?=hz)|{SECONDS})?",
+    rf"{RATE_WORDS}{GAP}(?P<before>k?hz\b|sps|samples?\s*(?:/|per)\s*s\w*)?{GAP}{NUMBER}\s*(?P<after>k(?=hz)|{SECONDS})?",
     rf"{STEP_WORDS}{GAP}(?P<step_before>{SECONDS})?{GAP}{NUMBER}\s*(?P<step_after>{SECONDS})?",
     rf"{SHORT_WORDS}{GAP}{NUMBER}\s*(?P<after>k)?{HERTZ}",
     rf"sampl(?:(?!filt|notch|pass|cut|band)[^\d\n]){{0,25}}?{NUMBER}\s*(?P<after>k)?{HERTZ}",
@@ -117,7 +118,7 @@ def split(lines, path):
 
 def is_numeric(line):
     """Whether a line holds numbers and gaps alone."""
-    fields = [field for field in re.split(r'[\s;,"]+', line) if field]
+    fields = [field for field in re.split(r'[\s;,"|]+', line) if field]
     return bool(fields) and not any(number(field) is None for field in fields)
 
 
@@ -136,7 +137,7 @@ def number(field):
 def separator(body):
     """(what separates the columns, None for blanks; notes) of lines in which a comma may be a decimal one."""
     text = "\n".join(body)
-    for between in ";\t":
+    for between in ";\t|":
         if between in text:
             return between, []
     if "," not in text:
@@ -184,7 +185,7 @@ def trim(values, body, between):
     They hold another number of fields, far larger numbers than the rest ever has, no decimals where all others have
     as many, or the number of lines that follow.
     """
-    if len(values) < RUN + MOST_LEADING or len(body) != len(values):
+    if len(values) < RUN + MOST_LEADING or len(body) != len(values) or not np.isfinite(values).any():
         return 0
     rest = values[MOST_LEADING:]
     known = np.where(np.isfinite(rest), rest, np.nanmedian(rest))
@@ -198,8 +199,13 @@ def trim(values, body, between):
         bare = pointed and not decimals.search(body[i]) and body[i].strip(" 0;,\t")
         if _another_width(body[i], between, values.shape[1]) or stray or bare or _is_count(values, i):
             leading = i + 1
-    after = values[leading, 0] if 0 < leading < MOST_LEADING and values.shape[1] == 1 else None
-    return leading + (after in USUAL_RATES)
+    return leading + (leading < MOST_LEADING and values.shape[1] == 1 and _is_rate(values[leading:, 0], leading))
+
+
+def _is_rate(numbers, leading):
+    """Whether the first of some numbers (samples,) is a sampling rate: a usual one, below others or far off."""
+    steps = np.abs(np.diff(numbers))
+    return numbers[0] in USUAL_RATES and (leading > 0 or steps[0] > np.nanpercentile(steps, 95))
 
 
 def _printed_alike(body, decimals):
@@ -246,7 +252,8 @@ def names(header, between, width):
 def _fields(line, between, width):
     line = line.rstrip(" ,;\t")
     if width == 1:
-        return [line.strip("\"'")] if not re.search(r"[,;\t:=]", line) else []
+        setting = re.search(rf"[,;\t:=]|\d\s*k?{HERTZ}", line, re.I) or _rates(line)
+        return [] if setting else [line.strip("\"'")]
     fields = [field.strip(" \"'") for field in line.split(between)]
     return fields if len(fields) == width else []
 
@@ -258,9 +265,11 @@ def _is_setting(fields):
 
 
 def _are_units(fields):
-    """Whether a line gives units or kinds of numbers, such as "ms, mV, no units" or "CAL, RAW", and no names."""
-    known = {*columns.TIMES, "cal", "raw", "uncal", "no units", "hh:mm:ss.mmm", "%", "", "n/a", "a.u.", "adu", "bpm"}
-    return all(microvolts(f) is not None or f.casefold() in known or "/" in f or f.startswith("(") for f in fields)
+    """Whether a line gives units or kinds of numbers, such as "ms, kOhms, mV" or "CAL, RAW", and no names."""
+    if any(kind(field) == "ecg" for field in fields):
+        return False
+    known = any(microvolts(field) is not None or field in columns.TIMES for field in fields)
+    return known or all(field.casefold() in ("cal", "raw", "uncal", "") for field in fields)
 
 
 def _lead_line(header, width):

@@ -1,6 +1,8 @@
+import io
 import shutil
 import warnings
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -492,6 +494,222 @@ def test_each_lead_has_its_unit(tmp_path):
 def test_no_lead_that_may_be_an_ecg(tmp_path):
     path = write(tmp_path, table(UV, OTHER, header="PPG,Resp\n"))
     refused("holds PPG, Resp, none of which may be an ECG", path, fs=300, unit="uV")
+
+
+# --- which column, which rate, which lines ---
+
+INDEX = np.arange(len(UV))
+NOISE = np.random.default_rng(0).standard_normal(len(UV)) * 30
+UNEVEN = np.cumsum(np.random.default_rng(1).integers(2, 6, len(UV)))
+
+
+@pytest.mark.parametrize(
+    "names, columns, expected",
+    [
+        ("Sample Index,ECG", [INDEX % 256, UV], 1),
+        ("label,ECG", [INDEX // 1000, UV], 1),
+        ("C3-A2,EOG,ECG", [NOISE, NOISE * 2, UV], 2),
+        ("Sound,Chin1-Chin2,EEG EKG1-REF", [OTHER, NOISE, UV], 2),
+        ("Heart Rate,ECG", [NOISE / 30 + 80, UV], 1),
+        ("HR_bpm,ecgRate,chest_ECG", [NOISE, NOISE, UV], 2),
+        ("millis,ecg", [UNEVEN, UV], 1),
+        ("packet,seq,EKG", [INDEX // 25, INDEX % 25, UV], 2),
+        ("i,ecg", [INDEX % 100, UV], 1),
+        ("DII,DI", [OTHER, UV], 1),
+        ("V5,LA-RA", [OTHER, UV], 1),
+        ("ECG_Status1,Shimmer_ECG_LL-RA_24BIT_CAL", [OTHER, UV], 1),
+        ("", [INDEX % 256, UV], 1),
+        ("", [INDEX // 1000, UV], 1),
+        ("", [UNEVEN, UV], 1),
+        ("", [300 - INDEX % 200, UV], 1),
+    ],
+)
+def test_the_column_that_is_an_ecg(tmp_path, names, columns, expected):
+    path = write(tmp_path, table(*columns, header=names + "\n" if names else ""))
+    recording = reading.read(path, fs=300, unit="uV")
+    np.testing.assert_allclose(recording.signal, columns[expected], atol=0.001)
+    assert recording.notes
+
+
+@pytest.mark.parametrize(
+    "names, columns, message",
+    [
+        ("EMG", [UV], "holds EMG, none of which may be an ECG; pass --lead if one is"),
+        ("EEG", [UV], "none of which may be an ECG"),
+        ("PPG_raw", [UV], "none of which may be an ECG"),
+        ("CH1,CH2", [UV, OTHER], "does not tell which of CH1, CH2 is the ECG; pass --lead with its name or number"),
+        ("", [UV, OTHER], "does not tell which of lead 1, lead 2 is the ECG; pass --lead"),
+        ("PPG,value", [OTHER, UV], "does not tell whether value is the ECG; pass --lead"),
+        ("packet", [INDEX % 64], "none of which may be an ECG"),
+        ("ECG", [INDEX % 256], "ECG holds numbers that rise and start again, as a counter does, and no ECG"),
+        ("ECG", [UNEVEN], "ECG holds numbers that only rise, as times do, and no ECG"),
+        ("ECG", [INDEX // 100 % 5], "ECG holds only 5 different numbers, and no ECG"),
+        (
+            ",".join(f"q{i}" for i in range(12)),
+            [np.roll(UV, 40 * i) for i in range(12)],
+            "q6, q7 and 4 more is the ECG",
+        ),
+        (",".join(f"c{i}" for i in range(65)), [UV] * 65, "has 65 columns, more than an ECG has leads; if each row"),
+    ],
+)
+def test_columns_that_are_no_known_ecg(tmp_path, names, columns, message):
+    refused(message, write(tmp_path, table(*columns, header=names + "\n" if names else "")), fs=300, unit="uV")
+
+
+def test_a_channel_of_an_unknown_name_is_taken_alone_and_said(tmp_path):
+    path = write(tmp_path, table(UV, header="value\n"))
+    check(reading.read(path, fs=300, unit="uV"), notes=["'value' was taken for an ECG, which its name does not say"])
+
+
+def test_channels_of_an_edf_file(tmp_path):
+    names = ["EEG C3-A2", "EOG(L)", "Sound", "EKG1"]
+    path = edf(tmp_path, [(name, "uV", x, 300) for name, x in zip(names, [NOISE, NOISE, OTHER, UV], strict=True)])
+    check(reading.read(path), atol=0.5, notes=["of 4 leads EKG1 was taken"])
+    path = edf(tmp_path, [("EEG C3-A2", "uV", NOISE, 300), ("X1", "uV", UV, 300)])
+    refused("does not tell whether X1 is the ECG", path)
+    check(reading.read(path, lead="X1"), atol=0.5, notes=["X1 was taken"])
+
+
+@pytest.mark.parametrize("times, rate", [(T, 300), (T * 1000, None), (UNEVEN / 1000, None)])
+def test_a_first_column_that_is_plainly_seconds(tmp_path, times, rate):
+    path = write(tmp_path, table(times, UV))
+    if rate:
+        check(
+            reading.read(path, unit="uV"), notes=["the first column, taken for seconds, tells the sampling rate, 300"]
+        )
+    else:
+        refused("does not tell its sampling rate", path, unit="uV")
+
+
+def test_a_header_and_times_that_disagree(tmp_path):
+    path = write(tmp_path, "Sampling rate: 500 Hz\n" + table(T, UV, header="time (s),ECG (uV)\n"))
+    refused(r"\(its header says 500 Hz, but its times say 300 Hz\); pass --fs HZ", path)
+    check(reading.read(path, fs=300), notes=["its header says 500 Hz, but its times say 300 Hz; --fs 300 was taken"])
+    path = write(tmp_path, "Clock: 1000 Hz\n" + table(T, UV, header="time (s),ECG (uV)\n"))
+    check(reading.read(path), notes=["the column time (s) tells the sampling rate, 300 Hz"])
+    jump = np.where(INDEX < 1500, T, T + 20)
+    path = write(tmp_path, "Sampling rate: 300 Hz\n" + table(jump, UV, header="time (s),ECG (uV)\n"))
+    check(reading.read(path), notes=["are uneven, with a step of 600"])
+
+
+@pytest.mark.parametrize(
+    "above, columns, note",
+    [
+        (f"{len(UV)}\n", [UV], "3000 was taken for a header"),
+        ("300\n", [MV], "300 was taken for a header"),
+        ("1700000000\n300\n", [UV], "1700000000; 300 was taken for a header"),
+        (f"{len(UV)} 300\n", [UV], "3000 300 was taken for a header"),
+        ("1700000000,300\n", [INDEX, UV], "1700000000,300 was taken for a header"),
+        (f"{len(UV)}\nECG\n", [UV], "3000 was taken for a header"),
+    ],
+)
+def test_numbers_above_the_samples(tmp_path, above, columns, note):
+    unit = "mV" if columns[0] is MV else "uV"
+    for decimals in (0, 4) if unit == "uV" else (4,):
+        path = write(tmp_path, above + table(*columns, decimals=decimals))
+        check(reading.read(path, fs=300, unit=unit), atol=0.6, notes=[note])
+
+
+@pytest.mark.parametrize("width", [3, 7, 10, 50])
+def test_rows_that_continue_each_other(tmp_path, width):
+    lines = [" ".join(f"{x:.0f}" for x in UV[i : i + width]) for i in range(0, len(UV) // width * width, width)]
+    recording = reading.read(write(tmp_path, "\n".join(lines)), fs=300, unit="uV")
+    check(recording, UV[: len(UV) // width * width], notes=[f"the {width} numbers of each row continue those"])
+    lines = [f"{i * width / 300:.5f} {line}" for i, line in enumerate(lines)]
+    recording = reading.read(write(tmp_path, "\n".join(lines)), unit="uV")
+    assert recording.sampling_rate == pytest.approx(300, rel=1e-3) and len(recording.signal) == len(UV) // width * width
+
+
+def test_a_recording_in_each_row(tmp_path):
+    path = write(tmp_path, "\n".join(",".join(f"{x:.0f}" for x in np.roll(UV, i)) for i in range(20)))
+    refused("has 3000 columns, more than an ECG has leads; if each row is a recording", path, fs=300, unit="uV")
+
+
+def test_rates_above_those_of_an_ecg(tmp_path):
+    fast = np.interp(np.arange(20 * len(UV)) / 20, INDEX, UV).round(3)
+    fast = np.tile(fast, 2)
+    check(reading.read(write(tmp_path, lines(fast, rate="20 kHz").replace("Rate", "Sampling rate"))), fast, 20_000)
+
+
+def test_names_that_devices_give(tmp_path):
+    labchart = (
+        "Interval=\t0.0033333 s\nTimeFormat=\tStartOfBlock\nChannelTitle=\tResp\tChest\nRange=\t10.000 V\t10.000 mV\n"
+    )
+    path = write(tmp_path, labchart + table(T, OTHER, MV, separator="\t"))
+    check(reading.read(path, lead="chest"), rate=300.003, notes=["of 2 leads Chest was taken; the others are Resp"])
+    shimmer = "sep=\t\nShimmer_Timestamp_Unix_CAL\tShimmer_GSR_CAL\tShimmer_ECG_LA-RA_CAL\nms\tkOhms\tmV\n"
+    path = write(tmp_path, shimmer + table(1.5e12 + T * 1000, OTHER, MV, separator="\t"))
+    check(reading.read(path), notes=["Shimmer_ECG_LA-RA_CAL was", "(ms) tells the sampling rate, 300 Hz"])
+    bitalino = (
+        '# OpenSignals Text File Format\n# {"00:07": {"sensor": ["RESP", "ECG"], "column": ["nSeq", "I1", "A1", "A2"], '
+        '"sampling rate": 300, "resolution": [4, 1, 10, 10]}}\n# EndOfHeader\n'
+    )
+    path = write(tmp_path, bitalino + table(INDEX % 16, 0 * INDEX, OTHER, UV, separator="\t", decimals=0))
+    for lead in (None, "ECG", "A2"):
+        check(reading.read(path, lead, unit="raw"), np.round(UV), atol=0.6, notes=["A2 ECG was", "as they are"])
+    physionet = "'Elapsed time','V5','MLII'\n'hh:mm:ss.mmm','mV','mV'\n"
+    rows = "".join(f"'0:{t:06.3f}',{a:.4f},{b:.4f}\n" for t, a, b in zip(T, OTHER / 1000, MV, strict=True))
+    check(reading.read(write(tmp_path, physionet + rows)), notes=["MLII was", "Elapsed time tells the sampling rate"])
+
+
+def test_what_a_header_calls_a_single_column(tmp_path):
+    refused("holds EMG, none of which", write(tmp_path, "Signal: EMG\n" + lines(UV)))
+    check(reading.read(write(tmp_path, "Signal: ECG\n" + lines(UV)), lead="ecg"))
+
+
+def test_many_wrong_lines_are_counted(tmp_path):
+    text = "".join(f"{x:.3f}\n" + ("*** lost\n" if i % 10 == 5 else "") for i, x in enumerate(UV))
+    refused(r"300 lines are not 1 numbers, so export the columns of numbers alone", write(tmp_path, text))
+
+
+def test_a_signal_of_several_samples_a_frame(tmp_path):
+    for count, rate in ((4, 75), (32, 15.5)):
+        length = len(UV) // count
+        (tmp_path / "a.hea").write_text(
+            f"a 2 {rate} {length}\na.dat 16x{count} 1000/mV 16 0 0 0 0 ECG\na.dat 16 10/% 16 0 0 0 0 SpO2\n"
+        )
+        frames = np.column_stack([UV[: length * count].reshape(length, count), np.full(length, 970)])
+        (tmp_path / "a.dat").write_bytes(frames.astype("<i2").tobytes())
+        recording = reading.read(tmp_path / "a.hea")
+        check(recording, UV[: length * count], rate * count, notes=["of 2 leads ECG was taken"])
+
+
+@pytest.mark.parametrize("header, data, told", [("R.HEA", "r.dat", "R.DAT"), ("E1.hea", "E1.mat", "E1.mat")])
+def test_wfdb_names_in_any_case_and_with_suffixes(tmp_path, header, data, told):
+    stored = np.frombuffer(bytes(24), "<i2") if data.endswith(".mat") else UV[:0]
+    (tmp_path / data).write_bytes(np.append(stored, UV).astype("<i2").tobytes())
+    form = "16+24" if data.endswith(".mat") else "16"
+    name = told if data.endswith(".mat") else "R"
+    (tmp_path / header).write_text(f"{name} 1 300 {len(UV)}\n{told} {form} 1000/mV 16 0 0 0 0 ECG\n")
+    check(reading.read(tmp_path / header))
+    (tmp_path / "m.HEA").write_text(f"m/1 1 300 {len(UV)}\n{Path(header).stem} {len(UV)}\n")
+    check(reading.read(tmp_path / "m.HEA"))
+
+
+def test_wfdb_headers_that_hold_no_ecg(tmp_path):
+    (tmp_path / "m_layout.hea").write_text("m_layout 2 125 0\n~ 0 200/mV 16 0 0 0 0 II\n~ 0 200/mV 16 0 0 0 0 V\n")
+    refused("is the layout of a record in several parts", tmp_path / "m_layout.hea")
+    (tmp_path / "n.hea").write_text("n 2 1 100\nn.dat 16 1/bpm 16 0 0 0 0 HR\nn.dat 16 1/% 16 0 0 0 0 SpO2\n")
+    (tmp_path / "n.dat").write_bytes(bytes(400))
+    refused(r"holds numerics \(HR, SpO2, one each 1 s\) and no ECG; name the record of waveforms", tmp_path / "n.hea")
+
+
+def test_a_wfdb_header_without_a_gain(tmp_path):
+    (tmp_path / "a.hea").write_text(f"a 1 300 {len(UV)}\na.dat 16\n")
+    (tmp_path / "a.dat").write_bytes((UV / 5).astype("<i2").tobytes())
+    check(reading.read(tmp_path / "a.hea"), atol=5, notes=["tells no gain, so WFDB's 200 per mV was assumed"])
+
+
+def test_a_text_called_dat(tmp_path):
+    check(reading.read(write(tmp_path, lines(UV), "a.dat")))
+
+
+def test_standard_input(monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines(UV).encode())))
+    check(reading.read("-"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"")))
+    with pytest.raises(UserError, match="standard input is empty"):
+        reading.read("-")
 
 
 # --- what is cleaned and what is refused ---
