@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 import shutil
 
 import numpy as np
@@ -238,6 +239,41 @@ def test_a_name_is_itself_before_it_is_a_pattern(tmp_path, monkeypatch):
     assert [path.name for path in predict.find(["rec?.txt"])] == ["rec1.txt"]
     (tmp_path / "empty").mkdir()
     assert [path.name for path in predict.find(["empty", "nowhere.hea"])] == ["empty", "nowhere.hea"]
+
+
+def test_folders_in_any_case_and_inside_each_other(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in (
+        "REC.HEA",
+        "REC.DAT",
+        "REC.MAT",
+        "x.EDF",
+        "notes.txt",
+        "sub/a.CSV",
+        "sub/deep/B.HEA",
+        "sub/deep/c.MAT",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    assert [str(path) for path in predict.find(["."])] == ["REC.HEA", "x.EDF"]
+    assert "so 1 other file is left out" in capsys.readouterr().err
+    found = [str(path) for path in predict.find([".", "-"], recursive=True)]
+    assert found == ["REC.HEA", "x.EDF", "sub/a.CSV", "sub/deep/B.HEA", "sub/deep/c.MAT", "-"]
+
+
+@pytest.mark.parametrize("form", [(), ("--json",), ("--csv",)])
+def test_names_that_the_terminal_cannot_show(script, tmp_path, form):
+    """The answers are written all the same; JSON and CSV in UTF-8 whatever the terminal's encoding is."""
+    for suffix in (".hea", ".mat"):
+        shutil.copy(PROJECT / f"pretrained/example{suffix}", tmp_path / f"é{suffix}")
+    header = tmp_path / "é.hea"
+    header.write_text(header.read_text("latin-1").replace("example", "é"), "utf-8")
+    name = os.fsencode(tmp_path) + b"/\xff.csv"
+    with open(name, "wb"):
+        pass
+    process = script(tmp_path, "predict.py", ".", *form, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    assert process.returncode == 1 and "Traceback" not in process.stderr, process.stderr
+    assert ("\\xe9.hea" if not form else "é.hea") in process.stdout
 
 
 def test_a_foreign_model_and_wrong_flags(script, refusal, tmp_path):
