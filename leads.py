@@ -90,17 +90,18 @@ def no_signal(numbers):
     numbers = numbers[np.isfinite(numbers)]
     steps = np.diff(numbers)
     steps = steps[steps != 0]
-    if len(steps) >= 3:
-        ups = (steps > 0).mean()
-        if ups in (0, 1):
-            return RISING if ups else "numbers that only fall"
-        sizes = np.unique(steps[:100_000])  # those of a counter are its step and the way back
-        wraps = len(sizes) == 2 and np.abs(sizes).max() >= 3 * np.abs(sizes).min()
-        if wraps or max(ups, 1 - ups) >= COUNTER_SHARE:
-            return "numbers that rise and start again, as a counter does"
+    ups = (steps > 0).mean() if len(steps) >= 3 else 0.5
+    if ups in (0, 1):
+        return RISING if ups else "numbers that only fall"
     different = len(np.unique(numbers[:: len(numbers) // 100_000 + 1]))
     whole = (numbers == np.round(numbers)).all()
-    return f"only {different} different numbers" if different <= (FEW_INTEGERS if whole else FEW_NUMBERS) else None
+    if different <= (FEW_INTEGERS if whole else FEW_NUMBERS):
+        return f"only {different} different numbers"
+    sizes = np.unique(steps[:100_000])  # those of a counter are its step and the way back
+    wraps = len(sizes) == 2 and np.abs(sizes).max() >= 3 * np.abs(sizes).min()
+    if wraps or max(ups, 1 - ups) >= COUNTER_SHARE:
+        return "numbers that rise and start again, as a counter does"
+    return None
 
 
 def choose(channels, lead, path):
