@@ -15,7 +15,8 @@ RISING = "numbers that only rise, as times do"
 LISTED = 8  # names in a sentence
 MOST_LEADS = 64
 COUNTER_SHARE = 0.93  # of the steps of a counter or of times goes one way; of an ECG's, about half
-FEW_INTEGERS, FEW_NUMBERS = 16, 4  # states or labels; the weakest ECG of the challenge has 187 µV
+# States or labels, of which codes are small integers; an ECG in steps of 50 µV has ten different numbers and more.
+FEW_CODES, LARGEST_SPAN, FEW_NUMBERS = 16, 100, 4
 
 LIMBS = {frozenset({"la", "ra"}): "i", frozenset({"ll", "ra"}): "ii", frozenset({"ll", "la"}): "iii"}
 SAME_LEADS = {"d1": "i", "di": "i", "ml1": "i", "mli": "i", "d2": "ii", "dii": "ii", "ml2": "ii", "mlii": "ii"}
@@ -94,8 +95,8 @@ def no_signal(numbers):
     if ups in (0, 1):
         return RISING if ups else "numbers that only fall"
     different = len(np.unique(numbers[:: len(numbers) // 100_000 + 1]))
-    whole = (numbers == np.round(numbers)).all()
-    if different <= (FEW_INTEGERS if whole else FEW_NUMBERS):
+    codes = np.ptp(numbers) <= LARGEST_SPAN and (numbers == np.round(numbers)).all()
+    if different <= (FEW_CODES if codes else FEW_NUMBERS):
         return f"only {different} different numbers"
     sizes = np.unique(steps[:100_000])  # those of a counter are its step and the way back
     wraps = len(sizes) == 2 and np.abs(sizes).max() >= 3 * np.abs(sizes).min()
