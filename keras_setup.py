@@ -2,12 +2,19 @@
 
 import os
 
-from shell import quiet
+from shell import UserError, quiet
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # TensorFlow uses these kernels by itself only on processors with AVX512; others are faster with them too.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 with quiet():  # TensorFlow's start-up chatter, some of which no setting silences, tells a user nothing
-    import keras
+    try:
+        import keras
+    except (ImportError, ValueError) as error:
+        backend = os.environ.get("KERAS_BACKEND", "of Keras's settings")
+        raise UserError(
+            f"the backend {backend} cannot be imported ({error}); unset KERAS_BACKEND or install it"
+        ) from None
+keras.config.set_image_data_format("channels_last")  # which the networks are written for, whatever Keras's settings say
 
 __all__ = ["keras"]

@@ -35,12 +35,25 @@ def logged_in():
         return False
 
 
+def own_mode():
+    """(offline, disabled or None; which one asks) by W&B's own variables, which win over `auto`."""
+    if os.environ.get("WANDB_DISABLED", "").casefold() in ("true", "1", "yes"):
+        return "disabled", "WANDB_DISABLED"
+    asked = os.environ.get("WANDB_MODE", "")
+    return {"disabled": "disabled", "offline": "offline", "dryrun": "offline"}.get(asked), f"WANDB_MODE={asked}"
+
+
 def start(mode, name, config):
     """A W&B run called `name` with `config` (dict), or None where nothing is tracked.
 
-    `auto` tracks online when logged in, and otherwise not; a server that does not answer turns it to offline.
-    Raises `UserError` when `online` is asked for without a login, or W&B is asked for and not installed.
+    `auto` tracks as W&B's own variables say, else online when logged in, and otherwise not; a server that does not
+    answer turns it to offline. Raises `UserError` when `online` is asked for without a login, or W&B is asked for and
+    not installed.
     """
+    asked, variable = own_mode()
+    if mode == "auto" and asked:
+        say(f"Weights & Biases: {asked}, by {variable}")
+        return start_offline(name, config, None) if asked == "offline" else None
     if mode == "disabled" or (mode == "auto" and not logged_in()):
         if mode == "auto":
             say("Weights & Biases: not logged in, so nothing is tracked (wandb login, or --wandb offline)")
@@ -64,7 +77,9 @@ def start(mode, name, config):
 
 
 def start_offline(name, config, group):
-    """An offline W&B run for `wandb sync`; None where wandb is not installed or cannot write."""
+    """An offline W&B run for `wandb sync`; None where wandb is disabled, not installed or cannot write."""
+    if own_mode()[0] == "disabled":
+        return None
     try:
         import wandb
     except ImportError:
@@ -92,6 +107,9 @@ def settings():
 
 def obstacle():
     """Why no W&B sweep can be run here, decided within 5 s; None where logged in and the server answers."""
+    asked, variable = own_mode()
+    if asked:
+        return f"{asked}, by {variable}"
     if not logged_in():
         return "not logged in (wandb login)"
     try:
