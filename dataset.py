@@ -57,7 +57,9 @@ def read_recordings(source=DEFAULT_DATA, labels="reference"):
     for name in table.record:
         where = f"{name}.mat in {source}"
         signals.append(parse_signal(read(files[f"{name}.mat"]), where))
-        rate, samples = parse_header(read(files[f"{name}.hea"]), f"{name}.hea in {source}")
+        rate, samples, gain, baseline = parse_header(read(files[f"{name}.hea"]), f"{name}.hea in {source}")
+        if (gain, baseline) != (1000, 0):  # the challenge's have neither, and stay integers
+            signals[-1] = ((signals[-1].astype(np.float32) - baseline) * 1000 / gain).astype(np.float32)
         if samples not in (None, len(signals[-1])):
             raise UserError(
                 f"{where} holds {len(signals[-1])} samples but its header says {samples}; fetch the set again"
@@ -133,20 +135,26 @@ def parse_signal(content, where):
 
 
 def parse_header(content, where):
-    """(sampling rate in Hz, samples or None) from the bytes of a WFDB header.
+    """(sampling rate in Hz, samples or None, numbers per mV, the number of 0 mV) from the bytes of a WFDB header.
 
-    Source: WFDB header(5): record, signals, rate[/counter], samples, of which the last two may be missing (250 Hz).
+    Source: WFDB header(5): record, signals, rate[/counter], samples, of which the last two may be missing (250 Hz); and
+    of the first signal file, format, gain[(baseline)][/unit], resolution, zero. A gain that is missing is the
+    challenge's, 1000 per mV.
     """
     lines = [line for line in content.decode("latin-1").splitlines() if line.strip() and line[0] != "#"]
-    fields = lines[0].split() if lines else []
+    fields, signal = (line.split() for line in [*lines, "", ""][:2])
+    gain = re.fullmatch(r"([\d.e+-]+)(?:\((-?\d+)\))?(?:/(\w+))?", signal[2]) if len(signal) > 2 else None
     try:
         rate = float(re.split(r"[/(]", fields[2])[0]) if len(fields) > 2 else 250.0
         samples = int(fields[3]) if len(fields) > 3 else None
         if len(fields) < 2 or int(fields[1]) < 1 or not 0 < rate < 1e6:
             raise ValueError
+        per_millivolt = (float(gain[1]) if gain else 0.0) or 1000.0
+        per_millivolt *= {"uV": 1000, "V": 0.001}.get(gain[3] if gain else None, 1)
+        zero = int(gain[2]) if gain and gain[2] else int(signal[4]) if len(signal) > 4 else 0
     except ValueError:
         raise UserError(f"{where} is not a WFDB header; fetch the set again") from None
-    return rate, samples
+    return rate, samples, per_millivolt, zero
 
 
 def _read_labels(source, labels, files, read):

@@ -283,12 +283,32 @@ def test_a_wrong_download_is_thrown_away(server, archive, tmp_path, monkeypatch)
 
 
 def test_header_forms():
-    assert dataset.parse_header(b"# a comment\r\nA1 1 300 9000 05:05:15 1/05/2000\r\n", "x") == (300, 9000)
-    assert dataset.parse_header(b"A1 2 360/512(3) 9000\n", "x") == (360, 9000)
-    assert dataset.parse_header(b"A1 1\n", "x") == (250, None)
+    assert dataset.parse_header(b"# a comment\r\nA1 1 300 9000 05:05:15 1/05/2000\r\n", "x") == (300, 9000, 1000, 0)
+    assert dataset.parse_header(b"A1 2 360/512(3) 9000\n", "x") == (360, 9000, 1000, 0)
+    assert dataset.parse_header(b"A1 1\n", "x") == (250, None, 1000, 0)
 
 
 def test_signal_from_bytes():
     stream = io.BytesIO()
     scipy.io.savemat(stream, {"val": np.array([[1.0, -2.0]])})
     np.testing.assert_array_equal(dataset.parse_signal(stream.getvalue(), "x"), np.array([1, -2], np.int16))
+    for line, told in {
+        "A1.mat 16+24 1000/mV 16 0 -127 0 0 ECG": (1000, 0),
+        "A1.mat 16+24 200/mV 11 1024 5 0 0 ECG": (200, 1024),
+        "A1.mat 16 200(-7)/mV 11 1024": (200, -7),
+        "A1.mat 16 2/uV 16 0": (2000, 0),
+        "A1.mat 16 0 16 0": (1000, 0),
+    }.items():
+        assert dataset.parse_header(f"A1 1 300 9000\n{line}\n".encode(), "x")[2:] == told
+
+
+def test_training_reads_a_gain_as_prediction_does(tmp_path):
+    import reading
+
+    signal = np.random.default_rng(0).normal(0, 60, 3000).astype(np.int16)
+    scipy.io.savemat(tmp_path / "B1.mat", {"val": signal[None]}, format="4")
+    (tmp_path / "B1.hea").write_text("B1 1 300 3000\nB1.mat 16+24 200(12)/mV 16 0 0 0 0 ECG\n")
+    (tmp_path / "REFERENCE.csv").write_text("B1,N\n")
+    (row,) = dataset.read_recordings(tmp_path).itertuples()
+    np.testing.assert_allclose(row.signal, (signal - 12.0) * 5, rtol=1e-6)
+    np.testing.assert_allclose(row.signal, reading.read(tmp_path / "B1.hea").signal, rtol=1e-5, atol=1e-3)

@@ -34,10 +34,9 @@ def test_a_disabled_wandb_keeps_no_offline_runs(monkeypatch):
     assert tracking.start_offline("name", {}, None) is None
 
 
-@pytest.mark.parametrize("backend", ["no_such", "torch"])
-def test_a_backend_that_is_not_installed_is_one_sentence(script, refusal, tmp_path, archive, backend):
-    process = script(tmp_path, "main.py", "--data", archive, "--weights", "random", KERAS_BACKEND=backend)
-    assert "KERAS_BACKEND" in refusal(process) and backend in process.stderr
+def test_a_backend_that_is_not_installed_is_one_sentence(script, refusal, tmp_path, archive):
+    process = script(tmp_path, "main.py", "--data", archive, "--weights", "random", KERAS_BACKEND="no_such")
+    assert "KERAS_BACKEND" in refusal(process) and "no_such" in process.stderr
 
 
 def test_the_order_of_axes_in_keras_settings_changes_nothing(script, tmp_path):
