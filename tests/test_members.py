@@ -27,40 +27,36 @@ def signals():
 
 
 @pytest.fixture(scope="module")
-def boosters(signals, tmp_path_factory):
-    kept = beats.KEPT
-    beats.KEPT = tmp_path_factory.mktemp("beats")
-    try:
-        return trees.fit(signals, [300] * 60, np.arange(60) % 4, seed=1)
-    finally:
-        beats.KEPT = kept
+def boosters(signals):
+    return trees.fit(beats.measure_all(signals, [300] * 60, keep=False), np.arange(60) % 4, seed=1)
 
 
 def test_trees_tell_the_rhythms_of_fresh_recordings(boosters):
     rng = np.random.default_rng(5)
     fresh = [recording("ANO~"[number % 4], 12, rng) for number in range(32)]
-    probabilities = trees.classify(boosters, fresh, [300] * 32, keep=False)
+    probabilities = trees.classify(boosters, beats.measure_all(fresh, [300] * 32, keep=False))
     np.testing.assert_allclose(probabilities.sum(1), 1)
     assert np.mean(probabilities.argmax(1) == np.arange(32) % 4) > 0.6
 
 
 def test_a_recording_is_measured_once(signals, tmp_path, monkeypatch):
     monkeypatch.setattr(beats, "KEPT", tmp_path)
-    rows = beats.measure_all(signals[:6], [300] * 6)
-    np.testing.assert_array_equal(rows, beats.measure_all(signals[:6], [300] * 6, keep=False))
+    rows, _ = beats.measure_all(signals[:6], [300] * 6)
+    np.testing.assert_array_equal(rows, beats.measure_all(signals[:6], [300] * 6, keep=False)[0])
     real, asked = beats.measure, []
     monkeypatch.setattr(beats, "measure", lambda *pair: asked.append(pair) or real(*pair))
-    np.testing.assert_array_equal(beats.measure_all(signals[2:8], [300] * 6)[:4], rows[2:])
+    np.testing.assert_array_equal(beats.measure_all(signals[2:8], [300] * 6)[0][:4], rows[2:])
     assert len(asked) == 2
-    assert np.abs(beats.measure_all(signals[:1], [250]) - rows[:1])[0, 0] > 1 and len(asked) == 3
+    assert np.abs(beats.measure_all(signals[:1], [250])[0] - rows[:1])[0, 0] > 1 and len(asked) == 3
     next(tmp_path.glob("*/*.npz")).write_bytes(b"damaged")
-    np.testing.assert_array_equal(beats.measure_all(signals[:6], [300] * 6), rows)
+    np.testing.assert_array_equal(beats.measure_all(signals[:6], [300] * 6)[0], rows)
 
 
 def test_long_recordings_are_cut_into_windows_that_cover_them():
     long = np.arange(150 * 250)
-    cut, rates, owners = beats.windows([long, long[:100], long[: 61 * 250]], [250, 250, 250])
-    assert owners.tolist() == [0, 0, 0, 1, 2] and rates == [250] * 5
+    pairs, owners = beats.windows([long, long[:100], long[: 61 * 250]], [250, 250, 250])
+    cut, rates = zip(*pairs, strict=True)
+    assert owners.tolist() == [0, 0, 0, 1, 2] and rates == (250,) * 5
     assert [len(one) for one in cut] == [61 * 250] * 3 + [100, 61 * 250]
     assert cut[0][0] == 0 and cut[2][-1] == long[-1] and cut[1][0] < cut[0][-1] and cut[2][0] < cut[1][-1]
 
@@ -77,7 +73,7 @@ def test_a_model_file_holds_its_trees(signals, boosters, tmp_path, monkeypatch):
     saved = runs.load(path)
     few = signals[:5], [300] * 5
     said = members.answers(saved, *few, keep=False)
-    np.testing.assert_array_equal(said["trees"], trees.classify(boosters, *few, keep=False))
+    np.testing.assert_array_equal(said["trees"], trees.classify(boosters, beats.measure_all(*few, keep=False)))
     np.testing.assert_allclose(said["network"], model.classify(network, RECIPE, *few, keep=False), atol=1e-5)
     logits = 2 * (np.log(said["network"]) + np.log(said["trees"])) / 2 + [0, 1, 0, 0]
     expected = scipy.special.softmax(logits, axis=1)
