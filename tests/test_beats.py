@@ -187,7 +187,7 @@ def test_a_long_recording_is_measured_too():
 
 def test_the_script_prints_each_measurement_with_its_unit(tmp_path, monkeypatch, capsys, sinus):
     path = tmp_path / "heart.csv"
-    path.write_text("Lead I (uV), 300 Hz\n" + "\n".join(f"{value:.0f}" for value in sinus[0]))
+    path.write_text("Sampling rate,300 Hz\nLead I (uV)\n" + "\n".join(f"{value:.0f}" for value in sinus[0]))
     monkeypatch.setattr("sys.argv", ["beats.py", str(path)])
     beats.main()
     printed = capsys.readouterr().out
