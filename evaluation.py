@@ -3,7 +3,6 @@
     python evaluation.py                                            the run of `python main.py`
     python evaluation.py --run mine                                 another run
     python evaluation.py --model models/a.keras models/b.keras      an ensemble: probabilities averaged
-
     python evaluation.py --robustness                               also as other devices record: half an hour
 
 Prints each figure beside the report's, and writes figures/RUN/: class_f1_scores.png, overall_metrics.png,

@@ -61,13 +61,17 @@ def explain(saved, recording, path):
     import model
     import plotting
     import reasons
+    import trees
 
     network, recipe = saved.network, saved.card.recipe
     images = preprocessing.Images([recording.signal], [recording.sampling_rate], recipe)
     pixels = images[:]
     probabilities = model.predict(network, pixels, batch_size=1)  # filling a batch up would take as long as sixteen
     measured = beats.measure_all([recording.signal], [recording.sampling_rate], keep=False)
-    voted = members.classify([saved], [recording.signal], [recording.sampling_rate], False, measured)[0]
+    said = {"network": preprocessing.vote(probabilities, images.owners)}
+    if saved.trees:
+        said["trees"] = trees.classify(saved.trees, measured)
+    voted = members.joined(said, saved.card.calibration)[0]
     predicted = int(voted.argmax())
     why = reasons.explain(voted, measured[0], [saved])["sentence"]
     plain = [place for place, piece in enumerate(images.pieces) if piece.rate == recording.sampling_rate]
