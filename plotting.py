@@ -247,7 +247,7 @@ def robustness(rows, path):
     axes.axvline(rows[names[0]][voices[0]]["challenge_F1"], color="0.4", linewidth=1, zorder=0)
     axes.invert_yaxis()
     axes.set(title="Recordings as other devices make them, test split", xlabel="F1, challenge (N, A, O)")
-    axes.legend(loc="lower left", fontsize=9)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=9)
     return save(drawing, path)
 
 
