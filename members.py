@@ -6,33 +6,36 @@ Two that err elsewhere know more together than each alone: their logits are aver
 import numpy as np
 import scipy.special
 
+import quality
+
 
 def answers(saved, signals, sampling_rates, keep=True, measured=None):
     """{member: probabilities (recordings, 4)}, not calibrated, of recordings, each of shape (samples,).
 
     saved: a `runs.Saved`; sampling_rates: Hz. keep: keep on disk what takes long, as training does, and draw progress
-    bars. measured: what `beats.measure_all` makes of the recordings, where it is known.
+    bars. measured: what `measure` makes of the recordings, where it is known.
     """
     said = {}
     for member in saved.card.recipe.members.split(","):
         if member == "trees":
             import trees  # slow to import, and many models have none
 
-            said[member] = trees.classify(saved.trees, measured or measure([saved], signals, sampling_rates, keep))
+            said[member] = trees.classify(saved.trees, measured or measure(signals, sampling_rates, keep))
         else:
             import model
 
-            said[member] = model.classify(saved.network, saved.card.recipe, signals, sampling_rates, keep)
+            parts, rates, owners = quality.cut(signals, sampling_rates)
+            said[member] = model.classify(saved.network, saved.card.recipe, parts, rates, keep, owners)
     return said
 
 
-def measure(models, signals, sampling_rates, keep=True):
-    """What `beats.measure_all` makes of recordings if one of `models` has trees, else None."""
-    if any(saved.trees for saved in models):
-        import beats
+def measure(signals, sampling_rates, keep=True):
+    """What `beats.measure_all` makes of the parts of recordings that hold an ECG, with the recording of each row."""
+    import beats
 
-        return beats.measure_all(signals, sampling_rates, keep)
-    return None
+    parts, rates, owners = quality.cut(signals, sampling_rates)
+    rows, measured = beats.measure_all(parts, rates, keep)
+    return rows, owners[measured]
 
 
 def joined(said, calibrations):
@@ -52,7 +55,8 @@ def voices(models, signals, sampling_rates, keep=True, measured=None):
 
     models: [`runs.Saved`], whose probabilities are averaged; the rest as `answers` takes it.
     """
-    measured = measured or measure(models, signals, sampling_rates, keep)
+    if measured is None and any(saved.trees for saved in models):
+        measured = measure(signals, sampling_rates, keep)
     said = [answers(saved, signals, sampling_rates, keep, measured) for saved in models]
     names = list(dict.fromkeys(name for each in said for name in each))
     heard = {}

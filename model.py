@@ -296,11 +296,11 @@ def predict(network, inputs, batch_size=BATCH, bar=None):
     return np.concatenate(outputs)
 
 
-def classify(network, recipe, signals, sampling_rates, keep=True):
+def classify(network, recipe, signals, sampling_rates, keep=True, owners=None):
     """Probabilities (recordings, 4) that a network made by `recipe` gives for recordings, each of shape (samples,).
 
     sampling_rates: Hz. keep: keep the features of a frozen base, as training does, so that scoring again costs seconds,
-    and draw progress bars.
+    and draw progress bars. owners: where these are parts of recordings, the recording of each, (parts,).
     """
     images = preprocessing.Images(signals, sampling_rates, recipe)
     if keep and not recipe.trains_base:
@@ -310,7 +310,7 @@ def classify(network, recipe, signals, sampling_rates, keep=True):
     else:
         with progress(len(images), "predicting", "image", disable=not keep) as bar:
             probabilities = predict(network, images, bar=bar)
-    return preprocessing.vote(probabilities, images.owners)
+    return preprocessing.vote(probabilities, images.owners if owners is None else owners[images.owners])
 
 
 def main():

@@ -183,12 +183,11 @@ def answer(waiting, models, confidence, explained):
 
     rate = models[0].card.recipe.sampling_rate
     signals, rates, _ = zip(*(recording for _, recording in waiting), strict=True)
-    measured = members.measure(models, signals, rates, keep=False)
+    needed = explained or any(saved.trees for saved in models)
+    measured = members.measure(signals, rates, keep=False) if needed else None
     if explained:
-        import beats
         import reasons
 
-        measured = measured or beats.measure_all(signals, rates, keep=False)
     answers = members.classify(models, signals, rates, False, measured)
     for place, ((row, recording), probabilities) in enumerate(zip(waiting, answers, strict=True)):
         notes = list(recording.notes)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 import formats
+import quality
 from leads import choose, microvolts, no_signal
 from shell import UserError, parser, run_script
 
@@ -52,9 +53,27 @@ def read(path, lead=None, fs=None, unit=None):
     found = no_signal(signal)
     if found:
         raise UserError(f"{path}: {channel.name} holds {found}, and no ECG; name another recording or --lead")
+    faults = quality.faults(signal, rate)
+    good = quality.stretches(signal, rate)
+    told = _left_out(faults, rate)
+    if not good:
+        raise UserError(
+            f"{path} has no {quality.LEAST_SECONDS} s without faults ({'; '.join(told)}); name another recording or --lead"
+        )
     if unit != "raw":
-        _check_amplitude(signal, own_unit, scale, path)
-    return Recording(signal, float(rate), notes + changes)
+        _check_amplitude(np.concatenate([signal[start:stop] for start, stop in good]), own_unit, scale, path)
+    return Recording(signal, float(rate), notes + changes + told)
+
+
+def _left_out(faults, rate):
+    """Notes on the `quality.Fault`s of a signal at a rate in Hz, one for each kind."""
+    notes = []
+    for what in dict.fromkeys(fault.what for fault in faults):
+        alike = [fault for fault in faults if fault.what == what]
+        seconds = sum(fault.stop - fault.start for fault in alike) / rate
+        places = f"{len(alike)} places" if len(alike) > 1 else f"{alike[0].start / rate:.1f} s"
+        notes.append(f"{seconds:.1f} s {'are' if seconds != 1 else 'is'} {what}, at {places}, and left out")
+    return notes
 
 
 def _rate(channel, fs, path):

@@ -26,11 +26,27 @@ def _wave(signal, rate, rng, hertz, height):
     return signal + height * np.sin(2 * np.pi * turns), rate
 
 
-def _pop(signal, rate, rng):
-    begin, length = _stretch(signal, rate, rng, 1)
-    popped = signal.copy()
-    popped[begin : begin + length] += 20_000
-    return popped, rate
+def _offset(signal, rate, rng, seconds, height):
+    """`signal` with `height` added for so many seconds."""
+    begin, length = _stretch(signal, rate, rng, seconds)
+    moved = signal.copy()
+    moved[begin : begin + length] += height
+    return moved, rate
+
+
+def _silent(signal, rate, rng, share):
+    """`signal` with zeros for a share of its time."""
+    begin, length = _stretch(signal, rate, rng, share * len(signal) / rate)
+    silent = signal.copy()
+    silent[begin : begin + length] = 0
+    return silent, rate
+
+
+def _railed(signal, rate, rng):
+    """`signal` between rails that its R waves reach half over."""
+    middle = np.median(signal)
+    rail = np.quantile(np.abs(signal - middle), 0.995) / 2
+    return np.clip(signal, middle - rail, middle + rail), rate
 
 
 def _motion(signal, rate, rng):
@@ -59,11 +75,22 @@ CHANGES = {
         f"low-pass {hertz} Hz": functools.partial(_filtered, kind="lowpass", hertz=hertz, order=4)
         for hertz in (60, 40, 30)
     },
-    **{f"sampled at {hertz} Hz": functools.partial(_sampled, to=hertz) for hertz in (100, 125, 200, 500)},
+    **{
+        f"steep low-pass {hertz} Hz": functools.partial(_filtered, kind="lowpass", hertz=hertz, order=10)
+        for hertz in (40, 25)
+    },
+    **{
+        f"sampled at {hertz} Hz": functools.partial(_sampled, to=hertz)
+        for hertz in (50, 64, 100, 125, 200, 500, 1000, 2000)
+    },
     **{f"hum {hertz} Hz": functools.partial(_wave, hertz=(hertz, hertz), height=100) for hertz in (50, 60)},
-    "pop": _pop,  # 20 mV for 1 s
+    **{f"hum {mv} mV": functools.partial(_wave, hertz=(50, 50), height=1000 * mv) for mv in (0.02, 0.05, 0.2, 0.5)},
+    "pop": functools.partial(_offset, seconds=1, height=20_000),
+    "lead off": functools.partial(_offset, seconds=2, height=300_000),
     "motion": _motion,  # 3 mV for 2 s
-    "wander": functools.partial(_wave, hertz=(0.15, 0.35), height=1000),
+    "half silent": functools.partial(_silent, share=0.5),
+    "rails": _railed,
+    **{f"wander {mv} mV": functools.partial(_wave, hertz=(0.15, 0.35), height=1000 * mv) for mv in (1, 2)},
     "white noise": lambda signal, rate, rng: (signal + rng.normal(0, 50, len(signal)), rate),
     "quantised": lambda signal, rate, rng: (np.round(signal / 50) * 50, rate),
     "clipped": lambda signal, rate, rng: (np.clip(signal, *np.quantile(signal, (0.01, 0.99))), rate),

@@ -17,14 +17,20 @@ def changed(name, signal=SIGNAL):
     return after, rate
 
 
-@pytest.mark.parametrize("hertz", [30, 40, 60])
-def test_low_pass(hertz):
-    tones = {at: np.sin(2 * np.pi * at * SECONDS) for at in (hertz / 2, 2 * hertz)}
-    left = {at: np.std(changed(f"low-pass {hertz} Hz", tone)[0]) / np.std(tone) for at, tone in tones.items()}
-    assert left[hertz / 2] > 0.95 and left[2 * hertz] < 0.05
+@pytest.mark.parametrize(
+    ("name", "hertz", "steep"),
+    [
+        *((f"low-pass {at} Hz", at, 2) for at in (30, 40, 60)),
+        *((f"steep low-pass {at} Hz", at, 1.2) for at in (25, 40)),
+    ],
+)
+def test_low_pass(name, hertz, steep):
+    tones = {at: np.sin(2 * np.pi * at * SECONDS) for at in (hertz / steep, steep * hertz)}
+    left = {at: np.std(changed(name, tone)[0]) / np.std(tone) for at, tone in tones.items()}
+    assert left[hertz / steep] > 0.95 and left[steep * hertz] < 0.05
 
 
-@pytest.mark.parametrize("rate", [100, 125, 200, 500])
+@pytest.mark.parametrize("rate", [50, 64, 100, 125, 200, 500, 1000, 2000])
 def test_sampling(rate):
     tone = np.sin(2 * np.pi * 5 * SECONDS)
     after, other = changed(f"sampled at {rate} Hz", tone)
@@ -35,7 +41,10 @@ def test_sampling(rate):
 
 
 @pytest.mark.parametrize(
-    ("name", "hertz", "height"), [("hum 50 Hz", 50, 100), ("hum 60 Hz", 60, 100), ("wander", 0.25, 1000)]
+    ("name", "hertz", "height"),
+    [("hum 50 Hz", 50, 100), ("hum 60 Hz", 60, 100)]
+    + [(f"hum {mv} mV", 50, 1000 * mv) for mv in (0.02, 0.05, 0.2, 0.5)]
+    + [(f"wander {mv} mV", 0.25, 1000 * mv) for mv in (1, 2)],
 )
 def test_waves(name, hertz, height):
     added = changed(name)[0] - SIGNAL
@@ -46,6 +55,11 @@ def test_waves(name, hertz, height):
 def test_the_rest_is_what_its_name_says():
     pop = changed("pop")[0] - SIGNAL
     assert np.sum(pop == 20000) == 300 and np.sum(pop == 0) == 8700
+    off = changed("lead off")[0] - SIGNAL
+    assert np.sum(off == 300_000) == 600 and np.sum(off == 0) == 8400
+    assert np.sum(changed("half silent")[0] == 0) == pytest.approx(4500, abs=50)
+    beats = 1000 * (SECONDS % 1 < 0.02)
+    assert changed("rails", beats)[0].max() == pytest.approx(500)
     motion = changed("motion")[0] - SIGNAL
     assert 500 < np.count_nonzero(motion) <= 600 and 1500 < np.abs(motion).max() <= 3000
     assert np.std(changed("white noise")[0] - SIGNAL) == pytest.approx(50, rel=0.05)

@@ -1,0 +1,91 @@
+"""What of a recording can be trusted: parts that hold no ECG are left out, and doubts about the rest have a name."""
+
+from collections import namedtuple
+
+import numpy as np
+import scipy.ndimage
+
+BLOCK = 0.1  # s, of what is found to be flat or off the scale
+FLAT_SECONDS = 2  # the shortest flat part that is left out: a heart may pause, but its recording moves
+FLAT = 0.002  # of the usual range, below which a block is flat
+OFF = 10  # usual ranges from the baseline, beyond which no heart reaches
+MARGIN = 0.3  # s around a part that is left out, where the recorder settles
+LEAST_SECONDS = 5  # the shortest part that is classified
+
+# start and stop: samples; what: flat or off the scale.
+Fault = namedtuple("Fault", "start stop what")
+
+
+def faults(signal, sampling_rate):
+    """The `Fault`s of `signal` (samples,) at `sampling_rate` in Hz, in order: where it holds no ECG.
+
+    A lead that fell off leaves a flat line, a rail of the amplifier or a jump; what moves less than a five-hundredth of
+    what the recording usually does, or lies ten times its range from the baseline, is none of the heart.
+    """
+    size = max(round(BLOCK * sampling_rate), 1)
+    count = len(signal) // size
+    if count < LEAST_SECONDS / BLOCK:
+        return []
+    blocks = np.asarray(signal[: count * size], np.float64).reshape(count, size)
+    high, low, levels = blocks.max(1), blocks.min(1), np.median(blocks, 1)
+    usual = _usual_range(high, low)
+    baseline = scipy.ndimage.median_filter(levels, round(8 / BLOCK) + 1, mode="nearest")
+    off = np.abs(levels - baseline) > OFF * usual
+    jumps = np.abs(np.diff(levels)) > OFF * usual
+    off[1:] |= jumps
+    off[:-1] |= jumps
+    flat = high - low <= FLAT * usual
+    return sorted(
+        [Fault(start * size, stop * size, "off the scale") for start, stop in _runs(off)]
+        + [
+            Fault(start * size, len(signal) if stop == count else stop * size, "flat")
+            for start, stop in _runs(flat & ~off)
+            if stop - start >= FLAT_SECONDS / BLOCK
+        ]
+    )
+
+
+def _usual_range(high, low):
+    """The usual range of a recording over a beat or two, of which the highs and lows of its blocks (blocks,) are known.
+
+    The median of what moves; so a lead that was off for up to two thirds of the time does not change it.
+    """
+    beats = round(1.5 / BLOCK)
+    whole = len(high) // beats * beats
+    ranges = high[:whole].reshape(-1, beats).max(1) - low[:whole].reshape(-1, beats).min(1)
+    moving = ranges[ranges > 0]
+    if not len(moving):
+        return 0.0
+    return np.median(moving[moving > 0.02 * np.quantile(moving, 0.75)])
+
+
+def _runs(where):
+    """(start, stop) of each run of True in `where` (n,)."""
+    edges = np.flatnonzero(np.diff(np.r_[False, where, False]))
+    return list(zip(edges[::2], edges[1::2], strict=True))
+
+
+def stretches(signal, sampling_rate):
+    """[(start, stop)] in samples of what lies between the `faults` of `signal` (samples,) and lasts long enough."""
+    margin, least = round(MARGIN * sampling_rate), LEAST_SECONDS * sampling_rate
+    begin, found = 0, []
+    for fault in faults(signal, sampling_rate):
+        found.append((begin, fault.start - margin))
+        begin = max(begin, fault.stop + margin)
+    if not found:
+        return [(0, len(signal))]
+    return [(start, stop) for start, stop in [*found, (begin, len(signal))] if stop - start >= least]
+
+
+def cut(signals, sampling_rates):
+    """Recordings, [(samples,)] at rates in Hz, cut into their `stretches`: [(samples,)], [Hz] and the recording of each.
+
+    A recording without any stays whole.
+    """
+    parts, rates, owners = [], [], []
+    for owner, (signal, rate) in enumerate(zip(signals, sampling_rates, strict=True)):
+        for start, stop in stretches(signal, rate) or [(0, len(signal))]:
+            parts.append(signal[start:stop])
+            rates.append(rate)
+            owners.append(owner)
+    return parts, rates, np.array(owners, int)
