@@ -282,6 +282,15 @@ def measure_all(signals, sampling_rates, keep=True):
     return rows, owners
 
 
+def typical(rows):
+    """{measurement: its median} over the `rows` (windows, measurements) of a recording, of those that were measured."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a measurement that no window has
+        medians = np.nanmedian(rows, axis=0)
+    names = [name for name, _, _ in MEASUREMENTS]
+    return {name: float(value) for name, value in zip(names, medians, strict=True) if np.isfinite(value)}
+
+
 def _measure(conditioned, peaks):
     """Values of the measurements that can be made, by name; peaks: as `_detect` finds them."""
     if not conditioned.signal.any():

@@ -120,13 +120,17 @@ def compare_devices(models, table, folder):
     import robustness
 
     rows = {}
-    print(f"{'recordings':<18}{'challenge':>10}{'4-class':>9}{'accuracy':>10}{'confidence':>12}{'other class':>13}")
+    print(
+        f"{'recordings':<22}{'challenge':>10}{'4-class':>9}{'accuracy':>10}{'confidence':>12}{'other class':>13}"
+        f"{'uncertain':>11}{'wrong of the others':>21}"
+    )
     for name, row in robustness.measure(models, table):
         rows[name] = row
         scores = next(iter(row.values()))
         print(
-            f"{name:<18}{scores['challenge_F1']:>10.4f}{scores['avg_F1_score']:>9.4f}{scores['accuracy']:>10.3f}"
-            f"{scores['confidence']:>12.3f}{scores['changed_decisions']:>13.1%}",
+            f"{name:<22}{scores['challenge_F1']:>10.4f}{scores['avg_F1_score']:>9.4f}{scores['accuracy']:>10.3f}"
+            f"{scores['confidence']:>12.3f}{scores['changed_decisions']:>13.1%}{scores['uncertain']:>11.1%}"
+            f"{scores['wrong_of_certain']:>21.1%}",
             flush=True,
         )
     with writing(folder / "robustness.json") as temporary:

@@ -24,6 +24,7 @@ from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
+import quality
 import reading
 import runs
 from recipes import CLASSES
@@ -31,7 +32,7 @@ from shell import UserError, parser, progress, run_script, say
 
 SHIPPED = Path(__file__).parent / "pretrained"
 CHUNK, SAMPLES = 64, 10_000_000  # recordings, and about their samples, in memory at a time
-KEYS = ("file", "class", "uncertain", "probabilities", "seconds", "reasons", "notes", "error")
+KEYS = ("file", "class", "uncertain", "probabilities", "seconds", "reasons", "doubts", "notes", "error")
 RECORDINGS = (".edf", ".bdf", ".atc", ".dcm")  # what else lies in a folder is looked at where it holds no WFDB records
 SUFFIXES = (*RECORDINGS, ".csv", ".txt", ".tsv", ".npy", ".npz", ".h5", ".hdf5", ".parquet", ".xlsx", ".json", ".xml")
 
@@ -77,7 +78,11 @@ def parse():
     flags.add_argument("--fs", type=float, metavar="HZ", help=f"sampling rate, {against}")
     flags.add_argument("--unit", choices=("mV", "uV", "raw"), help=f"unit, {against}")
     flags.add_argument(
-        "--confidence", type=float, default=0.5, metavar="P", help="call a class uncertain below this probability"
+        "--confidence",
+        type=float,
+        default=quality.CONFIDENCE,
+        metavar="P",
+        help="call a class uncertain below this probability",
     )
     flags.add_argument(
         "--explain", action="store_true", help="say why in a sentence: rate, rhythm, P waves, and what decided"
@@ -179,29 +184,30 @@ def classify(paths, models, options, confidence, explained):
 
 def answer(waiting, models, confidence, explained):
     """Write what the models say of each recording into its row, for all (row, recording) in `waiting`, and empty it."""
+    import beats
     import members
+    import reasons
 
     rate = models[0].card.recipe.sampling_rate
     signals, rates, _ = zip(*(recording for _, recording in waiting), strict=True)
-    needed = explained or any(saved.trees for saved in models)
-    measured = members.measure(signals, rates, keep=False) if needed else None
-    if explained:
-        import reasons
-
-    answers = members.classify(models, signals, rates, False, measured)
+    rows, owners = members.measure(signals, rates, keep=False)
+    answers = members.classify(models, signals, rates, False, (rows, owners))
     for place, ((row, recording), probabilities) in enumerate(zip(waiting, answers, strict=True)):
         notes = list(recording.notes)
         if recording.sampling_rate != rate:
             notes.append(f"resampled from {recording.sampling_rate:g} to {rate} Hz")
+        usable = quality.seconds(recording.signal, recording.sampling_rate)
+        doubts = quality.doubts(probabilities, beats.typical(rows[owners == place]), usable, confidence)
         row |= {
             "class": CLASSES[probabilities.argmax()],
-            "uncertain": bool(probabilities.max() < confidence),
+            "uncertain": bool(doubts),
             "probabilities": {name: round(float(p), 4) for name, p in zip(CLASSES, probabilities, strict=True)},
             "seconds": round(len(recording.signal) / recording.sampling_rate, 2),
+            "doubts": doubts,
             "notes": notes,
         }
         if explained:
-            row["reasons"] = reasons.explain(probabilities, measured[0][measured[1] == place], models)
+            row["reasons"] = reasons.explain(probabilities, rows[owners == place], models)
     waiting.clear()
 
 
@@ -215,7 +221,8 @@ def print_table(rows):
             continue
         shown = f"{row['class']}, uncertain" if row["uncertain"] else row["class"]
         probabilities = "".join(f"{p:>7.3f}" for p in row["probabilities"].values())
-        line = f"{row['file']:<{width}}  {shown:<13}{probabilities}{row['seconds']:>10.1f}  {'; '.join(row['notes'])}"
+        notes = "; ".join([*row["doubts"], *row["notes"]])
+        line = f"{row['file']:<{width}}  {shown:<13}{probabilities}{row['seconds']:>10.1f}  {notes}"
         print(line.rstrip())
         if "reasons" in row:
             print(f"{'':<{width}}  {row['reasons']['sentence']}")
@@ -228,9 +235,18 @@ def print_json(rows):
 
 def print_csv(rows):
     """Print the rows as CSV, a column for each probability."""
-    names = ["file", "class", "uncertain", *(f"probability_{name}" for name in CLASSES), "seconds", "notes", "error"]
+    names = [
+        "file",
+        "class",
+        "uncertain",
+        *(f"probability_{name}" for name in CLASSES),
+        "seconds",
+        "doubts",
+        "notes",
+        "error",
+    ]
     if any("reasons" in row for row in rows):
-        names.insert(-2, "reasons")
+        names.insert(-3, "reasons")
     writer = csv.DictWriter(sys.stdout, names, lineterminator="\n")
     writer.writeheader()
     for row in rows:
@@ -238,7 +254,7 @@ def print_csv(rows):
         flat |= {f"probability_{name}": p for name, p in row.get("probabilities", {}).items()}
         if "reasons" in row:
             flat["reasons"] = row["reasons"]["sentence"]
-        writer.writerow(flat | {"notes": "; ".join(row.get("notes", []))})
+        writer.writerow(flat | {key: "; ".join(row.get(key, [])) for key in ("doubts", "notes")})
 
 
 def check(paths, models):
@@ -251,7 +267,7 @@ def check(paths, models):
     for path in paths:
         title = runs.read_card(path).recipe.title
         print(f"{path}: recipe {title}, SHA-256 {hashlib.sha256(path.read_bytes()).hexdigest()}")
-    (row,) = classify([SHIPPED / "example.hea"], models, (None, None, None), 0.5, False)
+    (row,) = classify([SHIPPED / "example.hea"], models, (None, None, None), quality.CONFIDENCE, False)
     print_table([row])
     if "error" in row or [path.resolve() for path in paths] != [(SHIPPED / "improved.keras").resolve()]:
         return 1 if "error" in row else 0

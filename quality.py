@@ -5,12 +5,23 @@ from collections import namedtuple
 import numpy as np
 import scipy.ndimage
 
+from recipes import CLASSES
+
 BLOCK = 0.1  # s, of what is found to be flat or off the scale
 FLAT_SECONDS = 2  # the shortest flat part that is left out: a heart may pause, but its recording moves
 FLAT = 0.002  # of the usual range, below which a block is flat
 OFF = 10  # usual ranges from the baseline, beyond which no heart reaches
 MARGIN = 0.3  # s around a part that is left out, where the recorder settles
 LEAST_SECONDS = 5  # the shortest part that is classified
+CONFIDENCE = 0.5  # the probability below which no class is sure
+SHORT_SECONDS, SHORT_CONFIDENCE = 15, 0.6  # the same of recordings that are shorter
+# What heartbeats show for any class but noise: measurement of `beats.py`, the least of it, what is said of less. No
+# recording of the challenge's other classes has less of the last two, and one in two hundred of the first.
+SIGNS = (
+    ("agreement", 60, "two detectors agree on only {:.0f} % of the beats"),
+    ("QRS peakedness", 5, "no sharp beats stand out"),
+    ("power 20-35 Hz", -7, "hardly anything is left of it above 20 Hz, where sharp beats show"),
+)
 
 # start and stop: samples; what: flat or off the scale.
 Fault = namedtuple("Fault", "start stop what")
@@ -78,9 +89,9 @@ def stretches(signal, sampling_rate):
 
 
 def cut(signals, sampling_rates):
-    """Recordings, [(samples,)] at rates in Hz, cut into their `stretches`: [(samples,)], [Hz] and the recording of each.
+    """Recordings, [(samples,)], cut into their `stretches`: [(samples,)], their rates in Hz, and the recording of each.
 
-    A recording without any stays whole.
+    sampling_rates: Hz. A recording without a stretch stays whole.
     """
     parts, rates, owners = [], [], []
     for owner, (signal, rate) in enumerate(zip(signals, sampling_rates, strict=True)):
@@ -89,3 +100,23 @@ def cut(signals, sampling_rates):
             rates.append(rate)
             owners.append(owner)
     return parts, rates, np.array(owners, int)
+
+
+def seconds(signal, sampling_rate):
+    """How long the `stretches` of `signal` (samples,) at `sampling_rate` in Hz last, in s."""
+    return sum(stop - start for start, stop in stretches(signal, sampling_rate)) / sampling_rate
+
+
+def doubts(probabilities, values, usable, confidence=CONFIDENCE):
+    """Why an answer cannot be trusted, a list of parts of a sentence; empty where it can.
+
+    probabilities: (4,) of the answer; values: what `beats.typical` says of the recording; usable: `seconds` of it.
+    """
+    found, highest = [], probabilities.max()
+    if highest < confidence:
+        found.append(f"no class reaches {confidence:g}")
+    elif usable < SHORT_SECONDS and highest < SHORT_CONFIDENCE:
+        found.append(f"no class reaches {SHORT_CONFIDENCE:g}, with only {usable:.0f} s to go by")
+    if CLASSES[probabilities.argmax()] != "~":
+        found += [words.format(values.get(name, 0)) for name, least, words in SIGNS if values.get(name, -99) < least]
+    return found

@@ -58,7 +58,8 @@ def read(path, lead=None, fs=None, unit=None):
     told = _left_out(faults, rate)
     if not good:
         raise UserError(
-            f"{path} has no {quality.LEAST_SECONDS} s without faults ({'; '.join(told)}); name another recording or --lead"
+            f"{path} has no {quality.LEAST_SECONDS} s that are whole ({'; '.join(told)}); "
+            "name another recording or --lead"
         )
     if unit != "raw":
         _check_amplitude(np.concatenate([signal[start:stop] for start, stop in good]), own_unit, scale, path)

@@ -2,8 +2,6 @@
 
 import re
 
-import numpy as np
-
 import beats
 from recipes import CLASSES
 
@@ -35,8 +33,7 @@ def explain(probabilities, rows, models):
     largest first, empty where no model has trees.
     """
     chosen = int(probabilities.argmax())
-    with np.errstate(all="ignore"):
-        values = {name: float(np.nanmedian(rows[:, NAMES.index(name)])) for name in PLAIN if not _missing(rows, name)}
+    values = {name: value for name, value in beats.typical(rows).items() if name in PLAIN}
     drivers = {}
     boosters = [booster for saved in models for booster in saved.trees]
     if boosters:
@@ -50,10 +47,6 @@ def explain(probabilities, rows, models):
         "measurements": {name: round(values[name], 3) if name in values else None for name in PLAIN},
         "drivers": {title: round(value, 3) for title, value in drivers.items()},
     }
-
-
-def _missing(rows, name):
-    return np.isnan(rows[:, NAMES.index(name)]).all()
 
 
 def sentence(chosen, values, drivers):

@@ -114,15 +114,22 @@ def change(name, signals, sampling_rates):
 def measure(models, table):
     """Yield, for each of the `CHANGES`, (its name, {members: scores} of `models` on the changed recordings of `table`).
 
-    scores: both averages of F1, accuracy, mean confidence, and the share of recordings whose class has changed.
+    scores: both averages of F1, accuracy, mean confidence, the share of recordings whose class has changed, the share
+    that is marked as uncertain, and the share of wrong classes among the others.
     """
+    import beats
     import members
+    import quality
     import scoring
 
     true, before = dataset.labels(table), {}
     for name in CHANGES:
-        row = {}
-        for some, probabilities in members.voices(models, *change(name, table.signal, table.sampling_rate)).items():
+        row, changed = {}, change(name, table.signal, table.sampling_rate)
+        rows, owners = members.measure(*changed)
+        values = [beats.typical(rows[owners == place]) for place in range(len(table))]
+        usable = [quality.seconds(*pair) for pair in zip(*changed, strict=True)]
+        for some, probabilities in members.voices(models, *changed, measured=(rows, owners)).items():
+            sure = [not quality.doubts(*answer) for answer in zip(probabilities, values, usable, strict=True)]
             chosen = probabilities.argmax(1)
             matrix = scoring.confusion_matrix(true, chosen)
             row[some] = {
@@ -131,5 +138,7 @@ def measure(models, table):
                 "accuracy": float(np.mean(chosen == true)),
                 "confidence": float(probabilities.max(1).mean()),
                 "changed_decisions": float(np.mean(chosen != before.setdefault(some, chosen))),
+                "uncertain": float(1 - np.mean(sure)),
+                "wrong_of_certain": float(np.mean((chosen != true)[sure])),
             }
         yield name, row

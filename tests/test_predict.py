@@ -214,6 +214,26 @@ def test_appended_zeros_change_nothing_and_are_told(trained, classify):
         assert plain["probabilities"][name] == pytest.approx(padded["probabilities"][name], abs=0.02)
 
 
+def test_parts_without_a_heart_are_left_out_and_told(trained, classify):
+    signal = recording("A", 60, np.random.default_rng(3)).astype(float)
+    off, silent, short = signal.copy(), signal.copy(), signal.copy()
+    off[20 * 300 : 22 * 300] += 300_000
+    silent[10 * 300 : 50 * 300] = 0
+    short[4 * 300 : 56 * 300] = 0
+    for name, samples in {"whole": signal, "off": off, "silent": silent, "short": short}.items():
+        np.savetxt(trained / f"{name}.csv", samples, "%.0f")
+    names = ("whole.csv", "off.csv", "silent.csv", "short.csv")
+    status, out, _ = classify(*names, "--fs", "300", "--unit", "uV", "--json")
+    whole, off, silent, short = json.loads(out)
+    assert status == 1 and "no 5 s that are whole (52.0 s are flat" in short["error"]
+    (note,) = off["notes"]
+    assert note == "2.2 s are off the scale, at 19.9 s, and left out"  # in blocks of 0.1 s
+    assert off["doubts"] == whole["doubts"]
+    assert "40.0 s are flat, at 10.0 s, and left out" in silent["notes"]
+    for name, p in whole["probabilities"].items():
+        assert off["probabilities"][name] == pytest.approx(p, abs=0.15)
+
+
 def test_rates_lengths_and_the_table(trained, classify):
     rng = np.random.default_rng(2)
     np.savetxt(trained / "slow.txt", recording("N", 30, rng)[::2])

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+import scipy.signal
 
+import beats
 import quality
 from synthetic import FS, recording
 
@@ -61,7 +63,7 @@ def test_what_belongs_to_recordings_is_no_fault():
         "pause": pause,
         "noise": recording("~", 60, np.random.default_rng(1)),
     }
-    assert {name: quality.faults(signal, FS) for name, signal in others.items()} == dict.fromkeys(others, [])
+    assert {name: quality.faults(signal, FS) for name, signal in others.items()} == {name: [] for name in others}
 
 
 def test_a_recording_without_a_clean_stretch_stays_whole():
@@ -75,3 +77,32 @@ def test_a_recording_without_a_clean_stretch_stays_whole():
 
 def test_zeros_of_a_constant_recording_have_no_faults():
     assert quality.faults(np.zeros(9000), FS) in ([], [(0, 9000, "flat")])
+
+
+def test_answers_are_doubted_for_what_is_wrong_with_them():
+    good = {"agreement": 98.0, "QRS peakedness": 15.0, "power 20-35 Hz": -3.0}
+    sure, unsure = np.array([0.1, 0.7, 0.15, 0.05]), np.array([0.1, 0.55, 0.3, 0.05])
+    noise = np.array([0.05, 0.1, 0.15, 0.7])
+    assert quality.doubts(sure, good, 30) == quality.doubts(unsure, good, 30) == quality.doubts(sure, good, 10) == []
+    assert quality.doubts(unsure, good, 10) == ["no class reaches 0.6, with only 10 s to go by"]
+    assert quality.doubts(unsure, good, 30, confidence=0.6) == ["no class reaches 0.6"]
+    (few,) = quality.doubts(sure, good | {"agreement": 41.7}, 30)
+    assert few == "two detectors agree on only 42 % of the beats"
+    assert len(quality.doubts(sure, {}, 30)) == 3  # nothing could be measured
+    assert quality.doubts(noise, {}, 30) == []
+
+
+def test_what_is_no_heart_has_no_signs_of_one():
+    rng = np.random.default_rng(0)
+    seconds = np.arange(len(HEART)) / FS
+    others = {
+        "a sine": np.sin(2 * np.pi * 1.2 * seconds),
+        "white noise": rng.normal(0, 1, len(HEART)),
+        "a pulse wave": np.sin(2 * np.pi * 1.2 * seconds) + 0.4 * np.sin(2 * np.pi * 2.4 * seconds + 1),
+        "low-passed": scipy.signal.sosfiltfilt(scipy.signal.butter(10, 12, fs=FS, output="sos"), HEART),
+    }
+    sure = np.array([0.0, 1.0, 0.0, 0.0])
+    for name, signal in {"heart": HEART, "at 100 Hz": HEART[::3], **others}.items():
+        rate = 100 if name == "at 100 Hz" else FS
+        found = quality.doubts(sure, beats.typical(beats.measure(signal, rate)[None]), 60)
+        assert bool(found) == (name in others), (name, found)
