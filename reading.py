@@ -3,12 +3,14 @@
 python reading.py FILE...                say what was read from each; - is standard input
 """
 
+import os
 import sys
 from collections import namedtuple
 from pathlib import Path
 
 import numpy as np
 
+import bounds
 import formats
 from leads import choose, microvolts, no_signal
 from shell import UserError, parser, run_script
@@ -88,21 +90,16 @@ def _unit(channel, unit):
 def _open(path, unit):
     """(list of `Channel`, notes) of a file: a WFDB record by its name, another by its first bytes."""
     if str(path) == "standard input":
-        return formats.read(path, sys.stdin.buffer.read(), unit)
+        return formats.read(path, bounds.read_stream(sys.stdin.buffer, path), unit)
     suffix = path.suffix.lower()
     header = _header(path)
     if header or suffix == ".hea":
         return formats.read_wfdb(header or path.with_suffix(".hea"), unit)
-    if path.is_dir():
-        raise UserError(f"{path} is a folder; name a recording")
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         if suffix == ".dat":
             return formats.read_wfdb(path.with_suffix(".hea"), unit)
-        raise UserError(f"{path} does not exist; name a recording") from None
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
+        raise UserError(f"{path} does not exist; name a recording")
+    content = bounds.read_file(path)
     if suffix == ".dat" and b"\0" in content[:4096]:  # no text, which others call .dat too
         return formats.read_wfdb(path.with_suffix(".hea"), unit)
     return formats.read(path, content, unit)
@@ -115,7 +112,7 @@ def _header(path):
     for name in names:
         for ending in (".hea", ".HEA", ".Hea"):
             header = path.with_name(name.removesuffix(".hea") + ending)
-            if header.is_file():
+            if os.path.isfile(header):  # unlike Path's own, this takes names that are too long
                 return header
     return None
 

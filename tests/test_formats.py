@@ -129,7 +129,8 @@ def test_annotated_ecg(tmp_path, step, second, encoding):
 
 
 def block(name, data):
-    return name + struct.pack("<I", len(data)) + data + struct.pack("<I", 0)
+    block = name + struct.pack("<I", len(data)) + data
+    return block + struct.pack("<I", sum(block))
 
 
 def test_alivecor(tmp_path):
@@ -241,8 +242,11 @@ def test_a_library_that_is_missing_is_named(tmp_path, monkeypatch, library, cont
         (b"\x1f\x8b\0", "is compressed, which is not read; unpack it first"),
         (b"\x80\4\x95", "is a pickle of Python objects"),
         (b"\xd0\xcf\x11\xe0", "is an old Excel or Office file, which is not read; save it as .xlsx or CSV"),
-        (b"<?xml version='1.0'?><restingecgdata/>", "is XML of the kind restingecgdata, which is not read"),
-        (b"<HealthData/>", "its folder electrocardiograms has them as CSV"),
+        (
+            b"<?xml version='1.0'?><restingecgdata/>",
+            "is Philips's XML of the kind restingecgdata, which is not read; export",
+        ),
+        (b"<HealthData/>", "holds no ECG; Apple's export has them as CSV, in the folder electrocardiograms"),
         (b"<!DOCTYPE html><html><br>", "is a page of the web"),
         (b"<a><b></a>", "is a damaged XML file"),
         (bytes(range(40)), "is in a format that is not read here"),

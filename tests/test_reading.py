@@ -167,7 +167,7 @@ def test_a_mat_file_without_header(tmp_path):
     scipy.io.savemat(path, {"x": MV})
     refused("no variable 'val'", path, fs=300)
     scipy.io.savemat(path, {"val": "text"})
-    refused("expected a row of numbers", path, fs=300)
+    refused("holds text in .val.; save an array of numbers", path, fs=300)
     path.write_bytes(b"text")
     refused("is not a MATLAB file", path, fs=300)
 
