@@ -168,7 +168,7 @@ def test_a_mat_file_without_header(tmp_path):
     refused("no variable 'val'", path, fs=300)
     scipy.io.savemat(path, {"val": "text"})
     refused("holds text in .val.; save an array of numbers", path, fs=300)
-    path.write_bytes(b"text")
+    path.write_bytes(bytes(20))
     refused("is not a MATLAB file", path, fs=300)
 
 
@@ -549,7 +549,11 @@ def test_the_column_that_is_an_ecg(tmp_path, names, columns, expected):
             [np.roll(UV, 40 * i) for i in range(12)],
             "q6, q7 and 4 more is the ECG",
         ),
-        (",".join(f"c{i}" for i in range(65)), [UV] * 65, "has 65 columns, more than an ECG has leads; if each row"),
+        (
+            ",".join(f"c{i}" for i in range(65)),
+            [UV] * 65,
+            "has 65 columns, more than an ECG has leads, and its rows do not continue each other; if each row",
+        ),
     ],
 )
 def test_columns_that_are_no_known_ecg(tmp_path, names, columns, message):
@@ -622,7 +626,12 @@ def test_rows_that_continue_each_other(tmp_path, width):
 
 def test_a_recording_in_each_row(tmp_path):
     path = write(tmp_path, "\n".join(",".join(f"{x:.0f}" for x in np.roll(UV, i)) for i in range(20)))
-    refused("has 3000 columns, more than an ECG has leads; if each row is a recording", path, fs=300, unit="uV")
+    refused(
+        "has 3000 columns, more than an ECG has leads, and its rows do not continue each other; if each row is",
+        path,
+        fs=300,
+        unit="uV",
+    )
 
 
 def test_rates_above_those_of_an_ecg(tmp_path):
@@ -768,8 +777,8 @@ def test_constant_ends(tmp_path, before, after):
     "text, message",
     [
         ("", "is empty; export"),
-        ("\ufeff\r\n", "holds no lines of numbers alone"),
-        ("Name,Jane\n", "holds no lines of numbers alone"),
+        ("\ufeff\r\n", "holds no lines of numbers and times alone"),
+        ("Name,Jane\n", "holds no lines of numbers and times alone"),
         (lines(UV[:0]) + "NaN\nNaN\n", "holds no signal"),
         (lines(np.full(3000, 4.5)), "is constant throughout"),
         (lines(UV[:1499]), r"lasts 5\.0 s; at least 5 s are needed"),
