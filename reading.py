@@ -13,7 +13,7 @@ import numpy as np
 import bounds
 import formats
 from leads import choose, microvolts, no_signal
-from shell import UserError, parser, run_script
+from shell import UserError, parser, printable, run_script
 
 # signal: float64 (samples,) in µV; sampling_rate in Hz; notes: sentences about what was assumed or changed.
 Recording = namedtuple("Recording", "signal sampling_rate notes")
@@ -50,10 +50,11 @@ def read(path, lead=None, fs=None, unit=None):
         doubt = f" ({channel.doubt})" if channel.doubt else ""
         raise UserError(f"{path} does not tell its {' or '.join(things)}{doubt}; pass {' and '.join(flags)}")
 
-    signal, changes = _clean(scale * np.asarray(channel.load(), np.float64), rate, path)
+    another = "name another recording" + (" or --lead" if len(channels) > 1 else "")
+    signal, changes = _clean(scale * np.asarray(channel.load(), np.float64), rate, path, another)
     found = no_signal(signal)
     if found:
-        raise UserError(f"{path}: {channel.name} holds {found}, and no ECG; name another recording or --lead")
+        raise UserError(f"{path}: {channel.name} holds {found}, and no ECG; {another}")
     if unit != "raw":
         _check_amplitude(signal, own_unit, scale, path)
     return Recording(signal, float(rate), notes + changes)
@@ -62,7 +63,7 @@ def read(path, lead=None, fs=None, unit=None):
 def _rate(channel, fs, path):
     """(rate in Hz or None, notes) of a channel, of which the user may say another."""
     if fs is not None and not RATES[0] <= fs <= RATES[1]:
-        raise UserError(f"{path} has a sampling rate of {fs:g} Hz by --fs; pass --fs of at least {RATES[0]}")
+        raise UserError(f"{path} has a sampling rate of {fs:g} Hz by --fs; pass --fs from {RATES[0]} to {RATES[1]}")
     if fs is None:
         if channel.rate is not None and not RATES[0] <= channel.rate <= RATES[1]:
             wanted = f"at least {RATES[0]} Hz are needed" if channel.rate < RATES[0] else "no ECG has such a rate"
@@ -117,8 +118,10 @@ def _header(path):
     return None
 
 
-def _clean(signal, rate, path):
-    """(signal, notes) without gaps and constant ends, of a signal (samples,) at a rate in Hz."""
+def _clean(signal, rate, path, another):
+    """(signal, notes) without gaps and constant ends, of a signal (samples,) at a rate in Hz; another: the advice where
+    it is none.
+    """
     known = np.flatnonzero(np.isfinite(signal))
     if not known.size:
         raise UserError(f"{path} holds no samples; export the recording again")
@@ -140,7 +143,7 @@ def _clean(signal, rate, path):
 
     changes = np.flatnonzero(np.diff(signal))
     if not changes.size:
-        raise UserError(f"{path} is constant throughout; name another recording or --lead")
+        raise UserError(f"{path} is constant throughout; {another}")
     first, last = changes[0] + 1, changes[-1] + 1  # of what lies between the constant ends
     stop = len(signal)
     if (stop - last) / rate >= CONSTANT_SECONDS:
@@ -176,7 +179,7 @@ def main():
     flags.add_argument("files", nargs="+", type=Path, metavar="FILE", help="recordings; rate and unit must be in them")
     for path in flags.parse_args().files:
         signal, rate, notes = read(path)
-        print("; ".join([f"{path}: {len(signal) / rate:.1f} s at {rate:g} Hz", *notes]))
+        print(printable("; ".join([f"{path}: {len(signal) / rate:.1f} s at {rate:g} Hz", *notes])))
 
 
 if __name__ == "__main__":

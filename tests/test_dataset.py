@@ -308,6 +308,22 @@ def test_signal_from_bytes():
         assert dataset.scale(headers.parse(f"A1 1 300 9000\n{line}\n".encode(), "x"), "x")[:2] == told
 
 
+def test_a_gain_that_is_missing_is_the_standard_s_and_said(tmp_path, capsys):
+    import reading
+
+    signal = np.random.default_rng(0).normal(0, 60, 3000).astype(np.int16)
+    scipy.io.savemat(tmp_path / "B1.mat", {"val": signal[None]}, format="4")
+    (tmp_path / "B1.hea").write_text("B1 1 300 3000\nB1.mat 16+24\n")
+    (tmp_path / "REFERENCE.csv").write_text("B1,N\n")
+    (row,) = dataset.read_recordings(tmp_path).itertuples()
+    assert "of 1 recordings the header tells no gain, so WFDB's 200 per mV was assumed" in capsys.readouterr().err
+    np.testing.assert_allclose(row.signal, signal * 5.0)
+    np.testing.assert_allclose(row.signal, reading.read(tmp_path / "B1.hea").signal, rtol=1e-5, atol=1e-3)
+    (tmp_path / "B1.hea").write_text("B1 1 300 3000\nB1.mat 16+24 9/mmHg 16 0\n")
+    with pytest.raises(UserError, match="gives the signal in 'mmHg', no voltage"):
+        dataset.read_recordings(tmp_path)
+
+
 def test_training_reads_a_gain_as_prediction_does(tmp_path):
     import reading
 
