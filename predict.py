@@ -147,7 +147,8 @@ def matching(pattern):
     for top in glob.glob(start) if start else ["."]:
         for folder, _, _ in os.walk(top):
             here = "" if folder == "." else folder.removeprefix("./")
-            found |= matching(os.path.join(glob.escape(here), rest))
+            inner = matching(os.path.join(glob.escape(here), rest))
+            found |= {path for path in inner if not (os.path.islink(path) and os.path.isdir(path))}
     return found
 
 
