@@ -353,9 +353,7 @@ def read_hdf5(content, path, unit):
         found.update({f"{name}/{key}".lstrip("/"): _plain(value) for key, value in item.attrs.items()})
         if isinstance(item, h5py.Dataset):
             if item.external or item.is_virtual:
-                raise UserError(
-                    f"{path} keeps {name} in other files, which are not read; copy it into one with h5repack"
-                )
+                raise UserError(f"{path} keeps {name} in other files, which are not read; save all as one file")
             sizes.append(item.nbytes)
             bounds.check_size(sum(sizes), path, "unpacks to")
             found[name] = _plain(item[()])
