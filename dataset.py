@@ -3,17 +3,20 @@
 python dataset.py [ZIP_OR_FOLDER]        read and check a set, print its counts per class
 """
 
-import io
 import re
 import zipfile
 import zlib
+from collections import Counter
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
-import scipy.io
 
+import bounds
+import headers
+import matlab
+from leads import microvolts
 from recipes import CLASSES
 from shell import UserError, parser, run_script, say, writing
 
@@ -53,19 +56,23 @@ def read_recordings(source=DEFAULT_DATA, labels="reference"):
     if unlabelled:
         say(f"warning: {unlabelled} records of {source} have no label and are left out")
 
-    signals, rates = [], []
+    signals, rates, notes = [], [], Counter()
     for name in table.record:
         where = f"{name}.mat in {source}"
         signals.append(parse_signal(read(files[f"{name}.mat"]), where))
-        rate, samples, gain, baseline = parse_header(read(files[f"{name}.hea"]), f"{name}.hea in {source}")
-        if (gain, baseline) != (1000, 0):  # the challenge's have neither, and stay integers
+        header = headers.parse(read(files[f"{name}.hea"]), f"{name}.hea in {source}")
+        gain, baseline, assumed = scale(header, f"{name}.hea in {source}")
+        if (gain, baseline) != (1000, 0):  # the challenge's stay integers
             signals[-1] = ((signals[-1].astype(np.float32) - baseline) * 1000 / gain).astype(np.float32)
-        if samples not in (None, len(signals[-1])):
+        if header.samples not in (None, len(signals[-1])):
             raise UserError(
-                f"{where} holds {len(signals[-1])} samples but its header says {samples}; fetch the set again"
+                f"{where} holds {len(signals[-1])} samples but its header says {header.samples}; fetch the set again"
             )
-        rates.append(rate)
+        rates.append(header.rate)
+        notes.update(assumed)
     table["signal"], table["sampling_rate"] = signals, rates
+    for note, count in notes.items():
+        say(f"note: of {count} recordings {note}")
     other = sorted({rate for rate in rates if rate != 300})
     if other:
         say(
@@ -80,7 +87,7 @@ def _open(source):
     if source.is_dir():
         inner = source / "training2017"
         folder = inner if inner.is_dir() and not any(source.glob("*.mat")) else source
-        return {path.name: path for path in folder.iterdir() if path.is_file()}, lambda path: _bytes(path)
+        return {path.name: path for path in folder.iterdir() if path.is_file()}, bounds.read_file
     try:
         archive = zipfile.ZipFile(source)
     except (zipfile.BadZipFile, OSError) as error:
@@ -99,6 +106,7 @@ def _open(source):
         files[path.name] = entry
 
     def read(entry):
+        bounds.check_size(entry.file_size, f"{entry.filename} in {source}", "unpacks to")
         try:
             return archive.read(entry)
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
@@ -107,22 +115,9 @@ def _open(source):
     return files, read
 
 
-def _bytes(path):
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-
-
 def parse_signal(content, where):
     """The signal, int16 of shape (samples,), in the bytes of a `.mat` file; `where` names it in errors."""
-    try:
-        variables = scipy.io.loadmat(io.BytesIO(content), variable_names=["val"])
-    except Exception as error:  # loadmat raises whatever its parser stumbles on
-        raise UserError(f"{where} is not a MATLAB file ({error}); fetch the set again") from error
-    if "val" not in variables:
-        raise UserError(f"{where} has no variable 'val'; the set's files hold the signal under that name")
-    signal = variables["val"]
+    signal = matlab.load(content, where)
     if signal.dtype.kind not in "iuf" or signal.ndim != 2 or signal.shape[0] > 1:
         raise UserError(f"{where} holds {signal.dtype} of shape {signal.shape}; expected one row of integers")
     if signal.size == 0:
@@ -134,27 +129,17 @@ def parse_signal(content, where):
     return signal[0].astype(np.int16)
 
 
-def parse_header(content, where):
-    """(sampling rate in Hz, samples or None, numbers per mV, the number of 0 mV) from the bytes of a WFDB header.
-
-    Source: WFDB header(5): record, signals, rate[/counter], samples, of which the last two may be missing (250 Hz); and
-    of the first signal file, format, gain[(baseline)][/unit], resolution, zero. A gain that is missing is the
-    challenge's, 1000 per mV.
-    """
-    lines = [line for line in content.decode("latin-1").splitlines() if line.strip() and line[0] != "#"]
-    fields, signal = (line.split() for line in [*lines, "", ""][:2])
-    gain = re.fullmatch(r"([\d.e+-]+)(?:\((-?\d+)\))?(?:/(\w+))?", signal[2]) if len(signal) > 2 else None
-    try:
-        rate = float(re.split(r"[/(]", fields[2])[0]) if len(fields) > 2 else 250.0
-        samples = int(fields[3]) if len(fields) > 3 else None
-        if len(fields) < 2 or int(fields[1]) < 1 or not 0 < rate < 1e6:
-            raise ValueError
-        per_millivolt = (float(gain[1]) if gain else 0.0) or 1000.0
-        per_millivolt *= {"uV": 1000, "V": 0.001}.get(gain[3] if gain else None, 1)
-        zero = int(gain[2]) if gain and gain[2] else int(signal[4]) if len(signal) > 4 else 0
-    except ValueError:
-        raise UserError(f"{where} is not a WFDB header; fetch the set again") from None
-    return rate, samples, per_millivolt, zero
+def scale(header, where):
+    """(numbers per mV, the number of 0 mV, notes on what was assumed) of the first signal of a `headers.Header`."""
+    default = headers.Signal(headers.DEFAULT_GAIN, False, 0, headers.DEFAULT_UNIT)
+    signal = next(iter(header.signals), default)
+    if not microvolts(signal.unit):
+        raise UserError(
+            f"{where} gives the signal in {signal.unit[:40]!r}, no voltage; write the gain as numbers per mV"
+        )
+    notes = [headers.NO_RATE] if not header.rate_told else []
+    notes += [headers.NO_GAIN] if not signal.gain_told else []
+    return signal.gain * 1000 / microvolts(signal.unit), signal.baseline, notes
 
 
 def _read_labels(source, labels, files, read):
@@ -169,11 +154,11 @@ def _read_labels(source, labels, files, read):
         candidates = [source.parent / "REFERENCE-v3.csv", DEFAULT_DATA.parent / "REFERENCE-v3.csv"]
         path = next((path for path in candidates if path.exists()), None)
         path = path or download("REFERENCE-v3.csv", known_hash=V3_HASH)
-        content, name = _bytes(path), str(path)
+        content, name = bounds.read_file(path), str(path)
     else:
         if not Path(labels).is_file():
             raise UserError(f"--labels {labels} is neither reference, original, v3 nor a CSV file of record,label")
-        content, name = _bytes(Path(labels)), labels
+        content, name = bounds.read_file(Path(labels)), labels
     try:
         rows = [line.split(",") for line in content.decode("utf-8-sig").split()]
     except UnicodeDecodeError:

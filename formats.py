@@ -17,34 +17,60 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
-import scipy.io
 
+import bounds
 import columns
+import headers
+import matlab
 import texts
 from leads import MOST_LEADS, Channel, kind, listed, microvolts
 from shell import UserError
 
-NO_GAIN = re.compile(r"[^#\s]\S*\s+\S+(?:\s+0(?:\.0*)?(?=[\s(/]|$).*)?\s*")  # a signal's line in a WFDB header
+EXPORT = "export the recording as EDF, WFDB or CSV"
+PICTURE = "export the samples, for a picture of them is not enough"
+CELL_BYTES = 20  # of a table, reckoned generously: as many cells as fit into what is read
+XML_MAKERS = {
+    "RestingECG": "GE's MUSE XML",
+    "CardiologyXML": "GE's XML",
+    "sapphire": "GE's XML",
+    "restingecgdata": "Philips's XML",
+}
+DEFLATED = b"1.2.840.10008.1.2.1.99"
 MATLAB_UNIT = "the file has no header, so its unit was taken to be 1000 per mV"
 LEAST_SAMPLES = 250  # 5 s at the slowest rate; shorter arrays are settings
 FHIR_LEADS = dict(zip(range(131329, 131337), ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6"), strict=True))
-KARDIA_LEADS = "I", "II", "III", "aVR", "aVL", "aVF"
+# AliveCor's blocks, from "ecg" and "ecg2" to "ecgc".
+KARDIA_LEADS = dict(
+    zip(
+        [b"ecg", *(b"ecg" + digit.encode() for digit in "23456789abc")],
+        ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6"),
+        strict=True,
+    )
+)
 
 
 def read(path, content, unit):
     """(list of `Channel`, notes) of a file's `content`, whose first bytes tell the format. Raises `UserError`."""
-    found = ((name, reader) for start, name, reader in READERS if re.match(start, content, re.DOTALL))
-    name, reader = next(found, ("text", texts.read))
-    if name == "text" and path.suffix.lower() == ".mat":  # version 4 has no first bytes of its own
-        name, reader = "MATLAB", read_mat
+    name, reader = _format(path, content)
     if isinstance(reader, str):
         raise UserError(f"{path} is {name}, which is not read; {reader}")
+    if name in ("text", "JSON", "XML"):
+        bounds.check_size(len(content), path, most=bounds.MOST_TEXT)
     try:
         return reader(content, path, unit)
     except UserError:
         raise
     except Exception as error:  # libraries raise whatever their parsers stumble on
         raise UserError(f"{path} is a damaged {name} file ({one_line(error)}); export it again") from error
+
+
+def _format(path, content):
+    """(name, reader or advice) of the format that a file's first bytes tell, else, if it is no text, its suffix."""
+    binary = b"\0" in content[:4096]
+    for start, suffixes, name, reader in READERS:
+        if (start and re.match(start, content, re.DOTALL)) or (binary and path.suffix.lower() in suffixes.split()):
+            return name, reader
+    return "text", texts.read
 
 
 def one_line(error):
@@ -55,104 +81,104 @@ def one_line(error):
 # --- WFDB ---
 
 
-def read_wfdb(header, unit):
-    """Channels of the WFDB record with this header, each at its own rate. Raises `UserError`."""
-    assumed = _check_parts(header)
+def read_wfdb(path, unit):
+    """Channels of the WFDB record whose header is `path`, each at its own rate. Raises `UserError`."""
+    header, notes = _check_parts(path)
     try:
         with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
             warnings.simplefilter("ignore")  # of pandas, about how wfdb uses it
             import wfdb  # slow to import
 
             # An absolute path, for wfdb takes "s3://…" as an order to fetch.
-            readable = header if _readable(header) else _copy(header, Path(folder), "record")
+            readable = path if _readable(path) else _copy(path, Path(folder), "record")
             name = str(readable.absolute().with_suffix(""))
             record = wfdb.rdrecord(name, physical=unit != "raw", smooth_frames=False)
+    except UserError:
+        raise
     except Exception as error:  # wfdb raises whatever its parser stumbles on
-        raise UserError(f"{header} is not a WFDB record ({one_line(error)}); export or fetch it again") from error
+        raise UserError(f"{path} is not a WFDB record ({one_line(error)}); export or fetch it again") from error
     signals = record.e_d_signal if unit == "raw" else record.e_p_signal
     if signals is None:
-        raise UserError(f"{header} is not a WFDB record (it has no signals); export or fetch it again")
-    names = record.sig_name or []
-    if record.fs and record.fs * max(record.samps_per_frame) < 5 and not any(kind(name) == "ecg" for name in names):
+        raise UserError(f"{path} is not a WFDB record (it has no signals); export or fetch it again")
+    names, frames = record.sig_name or [], record.samps_per_frame
+    if header.rate * max(frames) < 5 and not any(kind(name) == "ecg" for name in names):
         raise UserError(
-            f"{header} holds numerics ({listed(names)}, one each {1 / record.fs:g} s) and no ECG; "
+            f"{path} holds numerics ({listed(names)}, one each {1 / header.rate:g} s) and no ECG; "
             "name the record of waveforms"
         )
     channels = [
-        Channel(
-            name or f"lead {i + 1}", record.fs * record.samps_per_frame[i], record.units[i], partial(_get, signals, i)
-        )
+        Channel(name or f"lead {i + 1}", header.rate * frames[i], record.units[i], partial(_get, signals, i))
         for i, name in enumerate(names)
     ]
-    return channels, assumed
+    return channels, notes
 
 
 def _get(signals, i):
     return signals[i]
 
 
-def _lines(header):
-    """(lines, index of the record's line, names of its signal files or segments, whether they are segments)."""
-    lines = header.read_text("latin-1").splitlines()
-    told = [i for i, line in enumerate(lines) if line.strip() and line[0] != "#"]
-    if not told:
-        raise UserError(f"{header} is not a WFDB record (it is empty); export or fetch it again")
-    parts = list(dict.fromkeys(lines[i].split()[0] for i in told[1:]))
-    return lines, told[0], parts, "/" in lines[told[0]].split()[0]
+def _header(path):
+    return headers.parse(bounds.read_file(path), path)
 
 
-def _check_parts(header):
-    """Notes on a header; refuse one that is missing, holds no signals, or names files which are not beside it."""
-    if not header.is_file():
-        raise UserError(f"{header} does not exist; a WFDB record needs its header beside its signals")
-    lines, first, parts, segmented = _lines(header)
-    if parts == ["~"] and not segmented:
+def _check_parts(path):
+    """(`Header`, notes on it) of a header; refuse one that is missing, holds no signals, or whose files are not beside
+    it.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; a WFDB record needs its header beside its signals")
+    header = _header(path)
+    if header.parts == ["~"] and not header.segmented:
         raise UserError(
-            f"{header} is the layout of a record in several parts and holds no signals; name that record's own header"
+            f"{path} is the layout of a record in several parts and holds no signals; name that record's own header"
         )
-    notes = []
-    for name in set(parts) - {"~"}:
-        part = f"{name}.hea" if segmented else name
-        if Path(part).name != part or not _beside(header.with_name(part)):
-            raise UserError(f"{header} names {part}, which is not beside it; put both into one folder")
-        if segmented and _lines(_beside(header.with_name(part)))[3]:
-            raise UserError(
-                f"{header} is not a WFDB record (its segment {name} has some too); export or fetch it again"
-            )
-        if segmented and not name.lower().endswith("_layout"):
-            notes += _check_parts(_beside(header.with_name(part)))
-    if not segmented and any(NO_GAIN.fullmatch(line) for line in lines[first + 1 :]):
-        notes.append("the header tells no gain, so WFDB's 200 per mV was assumed")
-    return list(dict.fromkeys(notes))
+    notes = [] if header.rate_told else [headers.NO_RATE]
+    notes += [] if all(signal.gain_told for signal in header.signals) else [headers.NO_GAIN]
+    for name in header.parts:
+        if name == "~":
+            continue
+        part = f"{name}.hea" if header.segmented else name
+        found = _beside(path.with_name(part)) if Path(part).name == part else None
+        if not found:
+            raise UserError(f"{path} names {part}, which is not beside it; put both into one folder")
+        if header.segmented and _header(found).segmented:
+            raise UserError(f"{path} is not a WFDB record (its segment {name} has some too); export or fetch it again")
+        if header.segmented and not name.lower().endswith("_layout"):
+            notes += _check_parts(found)[1]
+    return header, list(dict.fromkeys(notes))
 
 
 def _beside(path):
     """The file of this name in whatever case, or None."""
     if path.is_file():
         return path
-    return next((each for each in path.parent.iterdir() if each.name.lower() == path.name.lower()), None)
+    alike = (each for each in path.parent.iterdir() if each.name.lower() == path.name.lower())
+    return next((each for each in alike if each.is_file()), None)
 
 
-def _readable(header):
-    """Whether wfdb finds a header's files and takes its name, which must be letters, digits, "-" and "_"."""
-    lines, first, parts, segmented = _lines(header)
-    files = [header.with_name(f"{part}.hea" if segmented else part) for part in parts if part != "~"]
-    if header.suffix != ".hea" or not re.match(r"\s*[-\w]+[/\s]", lines[first]):
+def _readable(path):
+    """Whether wfdb finds a header's files and takes its name, letters, digits, "-" and "_", and its rate, digits."""
+    header = _header(path)
+    files = [path.with_name(f"{part}.hea" if header.segmented else part) for part in header.parts if part != "~"]
+    plain = r"[-\w]+(?:/\d+)?\s+\d+(?:\s+\d+(?:\.\d*)?(?:[/(\s].*)?)?"
+    if path.suffix != ".hea" or not re.fullmatch(plain, header.lines[0]):
         return False
-    return all(file.is_file() and (not segmented or _readable(file)) for file in files)
+    return all(file.is_file() and (not header.segmented or _readable(file)) for file in files)
 
 
-def _copy(header, folder, name):
-    """Copy a header and its files into `folder`, each named as wfdb wants it; the copied header."""
-    lines, first, parts, segmented = _lines(header)
-    lines[first] = re.sub(r"^\s*[^/\s]+", re.sub(r"\W", "_", name), lines[first])
-    for part in set(parts) - {"~"}:
-        if segmented:
-            _copy(_beside(header.with_name(f"{part}.hea")), folder, part)
-        else:
-            shutil.copy(_beside(header.with_name(part)), folder / part)
+def _copy(path, folder, name):
+    """Copy a header and its files into `folder`, each named and written as wfdb wants it; the copied header."""
+    header = _header(path)
+    fields = header.lines[0].split()
+    fields[0] = re.sub(r"^[^/]+", re.sub(r"\W", "_", name), fields[0])
+    fields[2:3] = [np.format_float_positional(header.rate, trim="-")]
+    for part in header.parts:
+        if part != "~" and header.segmented:
+            _copy(_beside(path.with_name(f"{part}.hea")), folder, part)
+        elif part != "~":
+            shutil.copy(_beside(path.with_name(part)), folder / part)
     copied = folder / f"{name}.hea"
-    copied.write_text("\n".join(lines) + "\n", "latin-1")
+    copied.write_text("\n".join([" ".join(fields), *header.lines[1:]]) + "\n", "latin-1")
     return copied
 
 
@@ -185,13 +211,7 @@ def read_edf(content, path, unit):
 
 def read_mat(content, path, unit):
     """Channels of the variable `val` in a MATLAB file up to version 7.2."""
-    try:
-        found = scipy.io.loadmat(io.BytesIO(content), variable_names=["val"])
-    except Exception as error:  # loadmat raises whatever its parser stumbles on
-        raise UserError(f"{path} is not a MATLAB file ({one_line(error)}); save it as version 4 to 7.3") from error
-    if "val" not in found:
-        raise UserError(f"{path} has no variable 'val'; save the signal under that name")
-    return _val(found["val"], path, unit)
+    return _val(matlab.load(content, path), path, unit)
 
 
 def _val(numbers, path, unit):
@@ -211,25 +231,30 @@ def matrix(name, numbers, rate, unit, path, names=()):
 
 
 def read_atc(content, path, unit):
-    """Leads of AliveCor's own format: blocks of an id, a length, data and a checksum."""
+    """Leads of AliveCor's own format: blocks of an id, a length, data and the sum of all these bytes."""
     at, blocks = 12, {}
     while at + 8 <= len(content):
         name, length = struct.unpack_from("<4sI", content, at)
-        blocks.setdefault(name.strip(b" \0"), content[at + 8 : at + 8 + length])
-        at += 8 + length + 4
-    if len(blocks.get(b"fmt", b"")) < 5 or b"ecg" not in blocks or at > len(content) + 4:
-        raise UserError(f"{path} is a damaged AliveCor file; fetch it again")
-    _, rate, nanovolts = struct.unpack_from("<BHH", blocks[b"fmt"])
+        end = at + 8 + length
+        if end + 4 > len(content):
+            raise UserError(f"{path} is a damaged AliveCor file (it ends within a block); fetch it again")
+        total = int(np.frombuffer(content[at:end], np.uint8).sum(dtype=np.uint64)) % 2**32
+        if total != struct.unpack_from("<I", content, end)[0]:
+            why = f"the checksum of its block {name.decode('latin-1').strip()!r} is wrong"
+            raise UserError(f"{path} is a damaged AliveCor file ({why}); fetch it again")
+        blocks.setdefault(name.strip(b" \0"), content[at + 8 : end])
+        at = end + 4
+    if len(blocks.get(b"fmt", b"")) < 5 or b"ecg" not in blocks:
+        raise UserError(f"{path} is a damaged AliveCor file (it lacks its format or its lead I); fetch it again")
+    coding, rate, nanovolts = struct.unpack_from("<BHH", blocks[b"fmt"])
+    if coding != 1 or not nanovolts:
+        raise UserError(f"{path} is an AliveCor file of the unknown coding {coding}, {nanovolts} nV; {EXPORT}")
+    scale = 1 if unit == "raw" else nanovolts / 1000
     channels = []
-    for i, name in enumerate(KARDIA_LEADS):
-        data = blocks.get(f"ecg{i + 1}".encode() if i else b"ecg")
-        if data:
-            numbers = np.frombuffer(data[: len(data) // 2 * 2], "<i2")
-            channels.append(
-                Channel(
-                    name, float(rate), "uV", partial(np.multiply, numbers, 1 if unit == "raw" else nanovolts / 1000)
-                )
-            )
+    for block, name in KARDIA_LEADS.items():
+        numbers = np.frombuffer(blocks.get(block, b"")[: len(blocks.get(block, b"")) // 2 * 2], "<i2")
+        if numbers.size:
+            channels.append(Channel(name, float(rate), "uV", partial(np.multiply, numbers, scale)))
     return channels, []
 
 
@@ -304,11 +329,17 @@ def _load(content, path):
 
 def read_zip(content, path, unit):
     """Channels of .npz and .xlsx, which are zip files; another is refused."""
-    inside = zipfile.ZipFile(io.BytesIO(content)).namelist()
-    if "xl/workbook.xml" in inside:
-        return read_excel(content, path)
-    if not inside or not all(name.endswith(".npy") for name in inside):
+    archive = zipfile.ZipFile(io.BytesIO(content))
+    inside = archive.namelist()
+    document = next((told for name, told in DOCUMENTS.items() if name in inside), None)
+    if document:
+        raise UserError(f"{path} is {document[0]}, which is not read; {document[1]}")
+    excel = "xl/workbook.xml" in inside
+    if not excel and (not inside or not all(name.endswith(".npy") for name in inside)):
         raise UserError(f"{path} is a zip archive; unpack it and name the recordings in it")
+    bounds.check_zip(archive, path)
+    if excel:
+        return read_excel(content, path)
     return arrays(_load(content, path), path)
 
 
@@ -316,11 +347,15 @@ def read_hdf5(content, path, unit):
     """Channels of the datasets of an HDF5 file, or of `val` in MATLAB's 7.3."""
     import h5py
 
-    found = {}
+    found, sizes = {}, []
 
     def keep(name, item):
         found.update({f"{name}/{key}".lstrip("/"): _plain(value) for key, value in item.attrs.items()})
         if isinstance(item, h5py.Dataset):
+            if item.external or item.is_virtual:
+                raise UserError(f"{path} keeps {name} in other files, which are not read; save all as one file")
+            sizes.append(item.nbytes)
+            bounds.check_size(sum(sizes), path, "unpacks to")
             found[name] = _plain(item[()])
 
     with h5py.File(io.BytesIO(content), "r") as file:
@@ -431,7 +466,11 @@ def read_parquet(content, path, unit):
     """Channels of the columns of numbers in a Parquet file."""
     _optional("pyarrow", path)
     import pandas as pd
+    from pyarrow import parquet
 
+    told = parquet.ParquetFile(io.BytesIO(content)).metadata
+    packed = sum(told.row_group(i).total_byte_size for i in range(told.num_row_groups))
+    bounds.check_size(max(packed, 8 * told.num_rows * told.num_columns), path, "unpacks to")
     table = pd.read_parquet(io.BytesIO(content), engine="pyarrow")
     found = {str(name): table[name].to_numpy() for name in table if table[name].dtype.kind in "iuf"}
     times = [name for name in table if table[name].dtype.kind == "M"]
@@ -446,7 +485,11 @@ def read_excel(content, path):
     openpyxl = _optional("openpyxl", path)
     book = openpyxl.load_workbook(io.BytesIO(content), read_only=True, data_only=True)
     rows = book.worksheets[0].iter_rows(values_only=True)
-    lines = ["\t".join("" if cell is None else str(cell).replace("\t", " ") for cell in row) for row in rows]
+    lines, cells = [], 0
+    for row in rows:
+        cells += len(row)
+        bounds.check_size(CELL_BYTES * cells, path, "unpacks to")
+        lines.append("\t".join("" if cell is None else str(cell).replace("\t", " ") for cell in row))
     channels, notes = texts.read("\n".join(lines).encode(), path)
     others = [sheet.title for sheet in book.worksheets[1:]]
     return channels, [*notes, f"the first sheet was read; the others are {listed(others)}"] if others else notes
@@ -459,9 +502,10 @@ def read_xml(content, path, unit):
     root = ElementTree.fromstring(content)
     name = root.tag.split("}")[-1]
     if name.lower() != "annotatedecg":
-        told = {"HealthData": "Apple's export.xml has no ECG, its folder electrocardiograms has them as CSV"}
-        advice = told.get(name, "export the recording as HL7 aECG, EDF, WFDB or CSV")
-        raise UserError(f"{path} is XML of the kind {name}, which is not read; {advice}")
+        if name == "HealthData":
+            raise UserError(f"{path} holds no ECG; Apple's export has them as CSV, in the folder electrocardiograms")
+        maker = XML_MAKERS.get(name, "XML")
+        raise UserError(f"{path} is {maker} of the kind {name[:40]}, which is not read; {EXPORT}, or as HL7 aECG")
     for element in root.iter():
         element.tag = element.tag.split("}")[-1]
     channels = []
@@ -491,6 +535,8 @@ def _aecg_channels(sequences, raw):
 def read_dicom(content, path, unit):
     """Channels of the waveforms in a DICOM file."""
     pydicom = _optional("pydicom", path)
+    if DEFLATED in content[:2000]:
+        raise UserError(f"{path} is a compressed DICOM file, which is not read; save it as explicit little endian")
     file = pydicom.dcmread(io.BytesIO(content))
     groups = list(file.get("WaveformSequence", []))
     if not groups:
@@ -519,31 +565,48 @@ def _optional(name, path):
         raise UserError(f"{path} needs the library {name}; pip install {name}") from None
 
 
-EXPORT = "export the recording as EDF, WFDB or CSV"
-PICTURE = "export the samples, for a picture of them is not enough"
-# First bytes as a pattern, the format, and what reads it, or the advice where it is not read.
+# What lies in zip files that are documents.
+DOCUMENTS = {
+    "word/document.xml": ("a Word document", "copy its numbers into a text file"),
+    "ppt/presentation.xml": ("a PowerPoint file", PICTURE),
+    "content.xml": ("an OpenDocument file", "save it as .xlsx or CSV"),
+}
+# Formats: first bytes as a pattern and suffixes of files that are no texts, either of which may be empty; what it is
+# called; what reads it, or the advice where it is not read. The first row that fits counts.
 READERS = [
-    (rb"0 {7}|\xffBIOSEMI", "EDF", read_edf),
-    (rb"ALIVE\0\0\0", "AliveCor", read_atc),
-    (rb"\x93NUMPY", "NumPy", read_npy),
-    (rb"\x89HDF|MATLAB 7\.3", "HDF5", read_hdf5),
-    (rb"MATLAB 5", "MATLAB", read_mat),
-    (rb"PK[\3\5]", "zip", read_zip),
-    (rb"PAR1", "Parquet", read_parquet),
-    (rb".{128}DICM", "DICOM", read_dicom),
-    (rb"(?:\xef\xbb\xbf)?\s*[{\[]|\xff\xfe[{\[]\0", "JSON", read_json),
-    (rb"(?:\xef\xbb\xbf)?\s*<[?!\w]|\xff\xfe<\0", "XML", read_xml),
-    (rb".{16}SCPECG", "an SCP-ECG file", EXPORT),
-    (rb"ISHNE|ANN  1", "an ISHNE Holter file", EXPORT),
-    (rb"GDF ", "a GDF file", EXPORT),
-    (rb"CFWB", "a binary LabChart file", EXPORT),
-    (rb"MSH\|", "an HL7 message", EXPORT),
-    (rb"ARROW1", "an Arrow file", "save it as Parquet"),
-    (rb"SQLite format", "an SQLite database", EXPORT),
-    (rb"\x80[\2-\5]", "a pickle of Python objects", "save the samples as .npy"),
-    (rb"\xd0\xcf\x11\xe0", "an old Excel or Office file", "save it as .xlsx or CSV"),
-    (rb"%PDF", "a PDF", PICTURE),
-    (rb"\x89PNG|\xff\xd8\xff|GIF8|II\*\0|MM\0\*|BM.{4}\0{4}|RIFF.{4}WEBP", "an image", PICTURE),
-    (rb"RIFF|ID3|OggS|fLaC|\xff[\xfb\xf3]|.{4}ftyp", "sound or film", EXPORT),
-    (rb"\x1f\x8b|BZh|7z\xbc\xaf|\xfd7zXZ|Rar!|\x28\xb5\x2f\xfd", "compressed", "unpack it first"),
+    (rb"0 {7}|\xffBIOSEMI", "", "EDF", read_edf),
+    (rb"ALIVE\0\0\0", "", "AliveCor", read_atc),
+    (rb"\x93NUMPY", "", "NumPy", read_npy),
+    (rb"\x89HDF|MATLAB 7\.3", "", "HDF5", read_hdf5),
+    (rb"MATLAB 5", ".mat", "MATLAB", read_mat),  # version 4 has no first bytes of its own
+    (rb"PK[\3\5]", "", "zip", read_zip),
+    (rb"PAR1", "", "Parquet", read_parquet),
+    (rb".{128}DICM", "", "DICOM", read_dicom),
+    (rb"\{\\rtf", "", "an RTF document", "save its numbers as plain text"),
+    (rb"(?:\xef\xbb\xbf)?\s*[{\[]|\xff\xfe[{\[]\0", "", "JSON", read_json),
+    (rb"(?:\xef\xbb\xbf)?\s*<[?!\w]|\xff\xfe<\0", "", "XML", read_xml),
+    (rb".{16}SCPECG", ".scp", "an SCP-ECG file", EXPORT),
+    (rb"ISHNE|ANN  1", "", "an ISHNE Holter file", EXPORT),
+    (rb"GDF ", ".gdf", "a GDF file", EXPORT),
+    (rb"CFWB", ".adicht .adidat", "a binary LabChart file", EXPORT),
+    (rb"EEG-[12]\d00|.{129}EEG-[12]\d00", ".nk", "a Nihon Kohden file", EXPORT),
+    (rb"CEDFILE", ".cfs", "a CFS file", EXPORT),
+    (rb"..\(C\) CED", ".smr .smrx", "a Spike2 file", EXPORT),
+    (rb"ABF[ 2]", "", "an Axon file", EXPORT),
+    (rb"TDSm", "", "a LabVIEW TDMS file", EXPORT),
+    (rb"XDF:", "", "an XDF file", EXPORT),
+    (rb"Brain ?Vision", "", "a BrainVision header", EXPORT),
+    (rb"Obj\x01", "", "an Avro file", EXPORT),
+    (rb"MSH\|", "", "an HL7 message", EXPORT),
+    (rb"ARROW1|FEA1", "", "an Arrow file", "save it as Parquet"),
+    (rb"SQLite format", "", "an SQLite database", EXPORT),
+    (rb"\x80[\2-\5]", "", "a pickle of Python objects", "save the samples as .npy"),
+    (rb"\xd0\xcf\x11\xe0", "", "an old Excel or Office file", "save it as .xlsx or CSV"),
+    (rb"version https://git-lfs", "", "a pointer of Git LFS", "fetch the file itself with git lfs pull"),
+    (rb"%PDF", "", "a PDF", PICTURE),
+    (rb"\x89PNG|\xff\xd8\xff|GIF8|II\*\0|MM\0\*|BM.{4}\0{4}|RIFF.{4}WEBP", "", "an image", PICTURE),
+    (rb"RIFF|ID3|OggS|fLaC|\xff[\xfb\xf3]|.{4}ftyp", "", "sound or film", EXPORT),
+    (rb"\x1f\x8b|BZh|7z\xbc\xaf|\xfd7zXZ|Rar!|\x28\xb5\x2f\xfd|.{257}ustar", "", "compressed", "unpack it first"),
+    (rb"", ".atr .qrs .wqrs .ann .ari .ecgr", "the annotations of a record", "name the header of its signals (.hea)"),
+    (rb"", ".acq", "a Biopac file", EXPORT),
 ]

@@ -19,6 +19,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import sys
 from importlib import import_module
 from importlib.metadata import version
@@ -28,7 +29,7 @@ import quality
 import reading
 import runs
 from recipes import CLASSES
-from shell import UserError, parser, progress, run_script, say
+from shell import UserError, parser, printable, progress, run_script, say, shortened
 
 SHIPPED = Path(__file__).parent / "pretrained"
 CHUNK, SAMPLES = 64, 10_000_000  # recordings, and about their samples, in memory at a time
@@ -46,7 +47,7 @@ def main():
         if arguments.check:
             return check(arguments.model, models)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 1
     rows = classify(paths, models, options, arguments.confidence, arguments.explain or arguments.json)
     show = print_json if arguments.json else print_csv if arguments.csv else print_table
@@ -124,19 +125,36 @@ def find(names, recursive=False):
     """The recordings that `names` mean, as paths: files and WFDB record names as they are, patterns and folders' files.
 
     recursive: those of the folders inside folders too. A folder without recordings stays in the list, where reading it
-    will fail; so does -, standard input.
+    will fail; so does -, standard input. Each file is in it once, and folders that are links are not searched.
     """
     paths = []
     for name in names:
-        known = name == "-" or Path(name).exists()
-        matches = [] if known else [Path(match) for match in sorted(glob.glob(name, recursive=True))]
+        matches = [] if name == "-" or os.path.exists(name) else sorted(map(Path, matching(name)))
         for path in matches or [Path(name)]:
-            folder = name != "-" and path.is_dir() and os.access(path, os.R_OK)
+            folder = name != "-" and os.path.isdir(path) and os.access(path, os.R_OK)
             folders = [path] if folder else []
             if folder and recursive:
                 folders += sorted(Path(inner) for inner, _, _ in os.walk(path) if Path(inner) != path)
             paths += [file for each in folders for file in inside(each)] or [path]
-    return list(dict.fromkeys(paths))  # a file named twice, once by its folder, is one
+    once = {}
+    for path in paths:  # a file named twice, by its folder or by a link, is one
+        once.setdefault(path if str(path) == "-" else os.path.realpath(path), path)
+    return list(once.values())
+
+
+def matching(pattern):
+    """The paths that match a pattern, whose ** stands for any folders but links, which may lead back upwards."""
+    pattern += os.sep + "*" if os.path.basename(pattern) == "**" else ""
+    start, folders, rest = pattern.partition("**" + os.sep)
+    if not folders or (start and not start.endswith(os.sep)):
+        return set(glob.glob(pattern))
+    found = set()
+    for top in glob.glob(start) if start else ["."]:
+        for folder, _, _ in os.walk(top):
+            here = "" if folder == "." else folder.removeprefix("./")
+            inner = matching(os.path.join(glob.escape(here), rest))
+            found |= {path for path in inner if not (os.path.islink(path) and os.path.isdir(path))}
+    return found
 
 
 def inside(folder):
@@ -155,7 +173,7 @@ def inside(folder):
     left = sum(entry.suffix.lower() in SUFFIXES for entry in set(files).difference(found))
     if left:
         which = "other files are" if left > 1 else "other file is"
-        say(f"{folder} holds WFDB records, so {left} {which} left out; name what else to classify")
+        say(f"{printable(str(folder))} holds WFDB records, so {left} {which} left out; name what else to classify")
     return found
 
 
@@ -173,7 +191,7 @@ def classify(paths, models, options, confidence, explained):
             try:
                 waiting.append((row, reading.read(path, *options)))
             except UserError as error:
-                row["error"] = str(error)
+                row["error"] = shortened(str(error))
             if len(waiting) == CHUNK or sum(len(recording.signal) for _, recording in waiting) > SAMPLES:
                 answer(waiting, models, confidence, explained)
             bar.update()
@@ -204,7 +222,7 @@ def answer(waiting, models, confidence, explained):
             "probabilities": {name: round(float(p), 4) for name, p in zip(CLASSES, probabilities, strict=True)},
             "seconds": round(len(recording.signal) / recording.sampling_rate, 2),
             "doubts": doubts,
-            "notes": notes,
+            "notes": [printable(note) for note in notes],
         }
         if explained:
             row["reasons"] = reasons.explain(probabilities, rows[owners == place], models)
@@ -213,6 +231,7 @@ def answer(waiting, models, confidence, explained):
 
 def print_table(rows):
     """Print a line for each recording, with its notes or its error at the end."""
+    rows = [row | {"file": printable(row["file"])} for row in rows]
     width = max(len("file"), *(len(row["file"]) for row in rows))
     print(f"{'file':<{width}}  {'class':<13}" + "".join(f"{name:>7}" for name in CLASSES) + f"{'seconds':>10}  notes")
     for row in rows:
@@ -230,7 +249,9 @@ def print_table(rows):
 
 def print_json(rows):
     """Print the rows as a JSON list of objects with the same keys; null is what a row has not."""
-    print(json.dumps([dict.fromkeys(KEYS) | row for row in rows], indent=2, ensure_ascii=False))
+    text = json.dumps([dict.fromkeys(KEYS) | row for row in rows], indent=2, ensure_ascii=False)
+    # JSON lets through, in names of files, what terminals obey.
+    print(re.sub(r"[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]", lambda m: f"\\u{ord(m[0]):04x}", text))
 
 
 def print_csv(rows):
@@ -254,7 +275,14 @@ def print_csv(rows):
         flat |= {f"probability_{name}": p for name, p in row.get("probabilities", {}).items()}
         if "reasons" in row:
             flat["reasons"] = row["reasons"]["sentence"]
-        writer.writerow(flat | {key: "; ".join(row.get(key, [])) for key in ("doubts", "notes")})
+        texts = {"file": row["file"], "error": row.get("error", "")}
+        texts |= {name: "; ".join(row.get(name, [])) for name in ("doubts", "notes")}
+        writer.writerow(flat | {name: harmless(printable(text)) for name, text in texts.items()})
+
+
+def harmless(cell):
+    """A cell of text that no spreadsheet takes for a formula."""
+    return f"'{cell}" if re.match(r"[=+@-].", cell) else cell
 
 
 def check(paths, models):

@@ -3,16 +3,18 @@
 python reading.py FILE...                say what was read from each; - is standard input
 """
 
+import os
 import sys
 from collections import namedtuple
 from pathlib import Path
 
 import numpy as np
 
+import bounds
 import formats
 import quality
 from leads import choose, microvolts, no_signal
-from shell import UserError, parser, run_script
+from shell import UserError, parser, printable, run_script
 
 # signal: float64 (samples,) in µV; sampling_rate in Hz; notes: sentences about what was assumed or changed.
 Recording = namedtuple("Recording", "signal sampling_rate notes")
@@ -49,18 +51,16 @@ def read(path, lead=None, fs=None, unit=None):
         doubt = f" ({channel.doubt})" if channel.doubt else ""
         raise UserError(f"{path} does not tell its {' or '.join(things)}{doubt}; pass {' and '.join(flags)}")
 
-    signal, changes = _clean(scale * np.asarray(channel.load(), np.float64), rate, path)
+    another = "name another recording" + (" or --lead" if len(channels) > 1 else "")
+    signal, changes = _clean(scale * np.asarray(channel.load(), np.float64), rate, path, another)
     found = no_signal(signal)
     if found:
-        raise UserError(f"{path}: {channel.name} holds {found}, and no ECG; name another recording or --lead")
+        raise UserError(f"{path}: {channel.name} holds {found}, and no ECG; {another}")
     faults = quality.faults(signal, rate)
     good = quality.stretches(signal, rate)
     told = _left_out(faults, rate)
     if not good:
-        raise UserError(
-            f"{path} has no {quality.LEAST_SECONDS} s that are whole ({'; '.join(told)}); "
-            "name another recording or --lead"
-        )
+        raise UserError(f"{path} has no {quality.LEAST_SECONDS} s that are whole ({'; '.join(told)}); {another}")
     if unit != "raw":
         _check_amplitude(np.concatenate([signal[start:stop] for start, stop in good]), own_unit, scale, path)
     return Recording(signal, float(rate), notes + changes + told)
@@ -80,7 +80,7 @@ def _left_out(faults, rate):
 def _rate(channel, fs, path):
     """(rate in Hz or None, notes) of a channel, of which the user may say another."""
     if fs is not None and not RATES[0] <= fs <= RATES[1]:
-        raise UserError(f"{path} has a sampling rate of {fs:g} Hz by --fs; pass --fs of at least {RATES[0]}")
+        raise UserError(f"{path} has a sampling rate of {fs:g} Hz by --fs; pass --fs from {RATES[0]} to {RATES[1]}")
     if fs is None:
         if channel.rate is not None and not RATES[0] <= channel.rate <= RATES[1]:
             wanted = f"at least {RATES[0]} Hz are needed" if channel.rate < RATES[0] else "no ECG has such a rate"
@@ -108,21 +108,16 @@ def _unit(channel, unit):
 def _open(path, unit):
     """(list of `Channel`, notes) of a file: a WFDB record by its name, another by its first bytes."""
     if str(path) == "standard input":
-        return formats.read(path, sys.stdin.buffer.read(), unit)
+        return formats.read(path, bounds.read_stream(sys.stdin.buffer, path), unit)
     suffix = path.suffix.lower()
     header = _header(path)
     if header or suffix == ".hea":
         return formats.read_wfdb(header or path.with_suffix(".hea"), unit)
-    if path.is_dir():
-        raise UserError(f"{path} is a folder; name a recording")
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         if suffix == ".dat":
             return formats.read_wfdb(path.with_suffix(".hea"), unit)
-        raise UserError(f"{path} does not exist; name a recording") from None
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
+        raise UserError(f"{path} does not exist; name a recording")
+    content = bounds.read_file(path)
     if suffix == ".dat" and b"\0" in content[:4096]:  # no text, which others call .dat too
         return formats.read_wfdb(path.with_suffix(".hea"), unit)
     return formats.read(path, content, unit)
@@ -135,13 +130,15 @@ def _header(path):
     for name in names:
         for ending in (".hea", ".HEA", ".Hea"):
             header = path.with_name(name.removesuffix(".hea") + ending)
-            if header.is_file():
+            if os.path.isfile(header):  # unlike Path's own, this takes names that are too long
                 return header
     return None
 
 
-def _clean(signal, rate, path):
-    """(signal, notes) without gaps and constant ends, of a signal (samples,) at a rate in Hz."""
+def _clean(signal, rate, path, another):
+    """(signal, notes) without gaps and constant ends, of a signal (samples,) at a rate in Hz; another: the advice where
+    it is none.
+    """
     known = np.flatnonzero(np.isfinite(signal))
     if not known.size:
         raise UserError(f"{path} holds no samples; export the recording again")
@@ -163,7 +160,7 @@ def _clean(signal, rate, path):
 
     changes = np.flatnonzero(np.diff(signal))
     if not changes.size:
-        raise UserError(f"{path} is constant throughout; name another recording or --lead")
+        raise UserError(f"{path} is constant throughout; {another}")
     first, last = changes[0] + 1, changes[-1] + 1  # of what lies between the constant ends
     stop = len(signal)
     if (stop - last) / rate >= CONSTANT_SECONDS:
@@ -199,7 +196,7 @@ def main():
     flags.add_argument("files", nargs="+", type=Path, metavar="FILE", help="recordings; rate and unit must be in them")
     for path in flags.parse_args().files:
         signal, rate, notes = read(path)
-        print("; ".join([f"{path}: {len(signal) / rate:.1f} s at {rate:g} Hz", *notes]))
+        print(printable("; ".join([f"{path}: {len(signal) / rate:.1f} s at {rate:g} Hz", *notes])))
 
 
 if __name__ == "__main__":

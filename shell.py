@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import tempfile
+import unicodedata
 import uuid
 import zipfile
 import zlib
@@ -59,8 +60,22 @@ def run_script(main):
 
 
 def _say_error(message, status):
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {printable(str(message))}", file=sys.stderr)
     return status
+
+
+def printable(text):
+    """A text whose control characters, line ends and marks of direction are escaped: a file's name may hold them."""
+    return "".join(
+        each if unicodedata.category(each) not in ("Cc", "Cf", "Zl", "Zp") else each.encode("unicode_escape").decode()
+        for each in text
+    )
+
+
+def shortened(text, most=300):
+    """A printable text with its middle left out where it has more than `most` characters."""
+    text = printable(text)
+    return text if len(text) <= most else f"{text[: most // 2 - 3]} … {text[-most // 2 :]}"
 
 
 def say(message):

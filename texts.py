@@ -7,6 +7,7 @@
 import json
 import re
 from collections import Counter
+from datetime import date
 
 import numpy as np
 
@@ -18,6 +19,14 @@ GAPS = {"", "na", "n/a", "#n/a", "null", "none", "-", "--"}  # besides NaN and i
 RUN = 20  # lines of numbers that make a body
 MOST_LEADING = 5  # rows of numbers above the samples
 CLOCK = re.compile(r"'?\[?(?:(\d+):)?(\d+):(\d+(?:\.\d+)?)\]?'?")
+DAY = 86400  # s
+DATE = r"\d{4}[-/.]\d\d?[-/.]\d\d?|\d\d?[-/.]\d\d?[-/.]\d{4}"
+TIME = r"(\d\d?):(\d\d)(?::(\d\d(?:[.{}]\d{{1,9}})?))?(?:\s*([AaPp])\.?[Mm]\.?)?(?:\s*(?:Z|UTC)\b|[+-]\d\d:?\d\d)?"
+# A date with a time after it, or before it as PhysioNet's rdsamp writes; with decimal commas where no commas separate.
+STAMPS = {
+    mark: re.compile(rf"'?\[?(?:({DATE})[T\s]\s*{TIME.format(mark)}|{TIME.format(mark)}\s+({DATE}))\]?'?")
+    for mark in ("", ",")
+}
 
 HERTZ = r"(?:h(?:z\b|ert\w*|erc\w*)|г(?:ц|ерц)|χερτζ|ヘルツ|赫兹?|赫茲|헤르츠|هرتز|הרץ)"
 NUMBER = r"(?P<number>\d+(?:[.,]\d+)*(?:e[+-]?\d+)?)"
@@ -58,7 +67,7 @@ def read(content, path, unit=None):
         raise UserError(f"{path} is empty; export it again")
     first = split(lines, path)
     header = [line.lstrip("#%/ \t") for line in lines[:first] if line.strip("#%/ \t,;")]
-    body = [line for line in lines[first:] if not line.lstrip().startswith("#")]
+    body = [seconds(line) for line in lines[first:] if not line.lstrip().startswith("#")]
     # In quotes, a comma can only be a decimal one.
     body = [re.sub(r'"([^"]*)"', lambda match: match[1].replace(",", "."), line) for line in body]
     between, notes = separator(body[MOST_LEADING:] if len(body) > RUN else body)
@@ -70,12 +79,15 @@ def read(content, path, unit=None):
     if above:
         notes.append(f"above the samples, {'; '.join(line.strip() for line in above)[:80]} was taken for a header")
     values = values[leading:]
+    clocks = _clocks(lines[first:], between, values.shape[1])
+    for i in clocks:  # midnight
+        values[1:, i] += DAY * np.cumsum(np.diff(values[:, i]) < -DAY / 2)
 
     told, rest = names(header, between, values.shape[1])
     own_rate, doubt = rate(rest, values.shape[1] == 1)
     own_unit, unit_doubt = voltage(rest)
     doubt = "; ".join(each for each in (doubt, unit_doubt) if each)
-    channels, changes = columns.read(told, values, own_rate, own_unit, path, doubt)
+    channels, changes = columns.read(told, values, own_rate, own_unit, path, doubt, clocks)
     return channels, notes + changes
 
 
@@ -102,7 +114,7 @@ def split(lines, path):
     first = start = None
     length = 0
     for i, line in enumerate(lines):
-        if is_numeric(line):
+        if is_numeric(seconds(line)) and _without_dates(line, "").strip(" \t,;"):
             start, length = (i, 1) if not length else (start, length + 1)
             first = start if first is None else first
             if length == RUN:
@@ -111,27 +123,71 @@ def split(lines, path):
             length = 0
     if first is None:
         raise UserError(
-            f"{path} holds no lines of numbers alone; remove columns of dates or words, or export it as CSV"
+            f"{path} holds no lines of numbers and times alone; remove the columns of words, or export it as CSV"
         )
     return first
 
 
+def seconds(line):
+    """A line with each date that has a time beside it as seconds, "2026-01-02 10:00:00.5" as "63902124000.500000"."""
+    if ":" not in line:
+        return line
+    return _without_dates(line, _seconds_of)
+
+
+def _seconds_of(match):
+    day, *time, after = [match[1], *match.groups()[1:5], None] if match[1] else [None, *match.groups()[5:]]
+    hour, minute, second, half = time
+    days = _days(day or after)
+    if days is None:
+        return match[0]
+    hour = int(hour) % 12 + 12 * (half in ("p", "P")) if half else int(hour)
+    return f"{DAY * days + 3600 * hour + 60 * int(minute) + float((second or '0').replace(',', '.')):.6f}"
+
+
+def _days(text):
+    """The number of a day, year or day first unless that makes no date; None where there is none."""
+    first, middle, last = (int(part) for part in re.split(r"[-/.]", text))
+    year, month, day = (first, middle, last) if first > 31 else (last, middle, first)
+    try:
+        return date(year, month, day).toordinal() if month <= 12 else date(year, day, month).toordinal()
+    except ValueError:
+        return None
+
+
+def _clocks(lines, between, width):
+    """The columns of times of day, with or without dates, in the lines of a body; their numbers are seconds."""
+    for line in lines[:RUN]:
+        fields = re.split(re.escape(between) if between else r"\s+", _without_dates(line, "0:00").strip())
+        if len(fields) >= width and any(":" in field for field in fields):
+            return [i for i, field in enumerate(fields[:width]) if ":" in field]
+    return []
+
+
+def _without_dates(line, instead):
+    """A line with something instead of each date that has a time beside it."""
+    return STAMPS["," if ";" in line or "\t" in line else ""].sub(instead, line)
+
+
 def is_numeric(line):
-    """Whether a line holds numbers and gaps alone."""
+    """Whether a line holds numbers and gaps alone, and not dates alone."""
     fields = [field for field in re.split(r'[\s;,"|]+', line) if field]
-    return bool(fields) and not any(number(field) is None for field in fields)
+    if not fields or any(number(field) is None for field in fields):
+        return False
+    return not all(re.fullmatch(DATE, field) for field in fields)
 
 
 def number(field):
-    """The number in a field, seconds of a clock, NaN for a gap, None for other text."""
+    """The number in a field, seconds of a clock, NaN for a gap or a date, None for other text."""
     try:
         return float(field)
     except ValueError:
         pass
-    clock = CLOCK.fullmatch(field.strip())
+    field = field.strip()
+    clock = CLOCK.fullmatch(field)
     if clock:
         return 3600 * int(clock[1] or 0) + 60 * int(clock[2]) + float(clock[3])
-    return np.nan if field.strip().casefold() in GAPS else None
+    return np.nan if field.casefold() in GAPS or re.fullmatch(DATE, field) else None
 
 
 def separator(body):

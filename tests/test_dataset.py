@@ -12,6 +12,7 @@ import pytest
 import scipy.io
 
 import dataset
+import headers
 from shell import UserError
 
 
@@ -84,8 +85,8 @@ def damage_header(path, line):
         (partial(store, value=np.array([[70000.0, 1]])), "A00003.mat in .* not 16-bit integers"),
         (partial(store, value=np.ones((2, 9))), "A00003.mat in .* expected one row"),
         (damage_length, "A00003.mat in .* holds 77 samples but its header says"),
-        (partial(damage_header, line=""), "A00003.hea in .* is not a WFDB header"),
-        (partial(damage_header, line="A00003 1 fast 9000"), "A00003.hea in .* is not a WFDB header"),
+        (partial(damage_header, line=""), "A00003.hea in .* is not a WFDB record"),
+        (partial(damage_header, line="A00003 1 fast 9000"), "A00003.hea in .* is not a WFDB record"),
         (damage_labels, "REFERENCE.csv in .*,X is not record,label"),
         (partial(damage_labels, old="A00002,", new="A00001,"), "names A00001 twice"),
         (lambda path: (path / "REFERENCE.csv").write_text(""), "nothing is not record,label"),
@@ -283,9 +284,14 @@ def test_a_wrong_download_is_thrown_away(server, archive, tmp_path, monkeypatch)
 
 
 def test_header_forms():
-    assert dataset.parse_header(b"# a comment\r\nA1 1 300 9000 05:05:15 1/05/2000\r\n", "x") == (300, 9000, 1000, 0)
-    assert dataset.parse_header(b"A1 2 360/512(3) 9000\n", "x") == (360, 9000, 1000, 0)
-    assert dataset.parse_header(b"A1 1\n", "x") == (250, None, 1000, 0)
+    def told(content):
+        header = headers.parse(content, "x")
+        return header.rate, header.samples, dataset.scale(header, "x")
+
+    none = (200, 0, [headers.NO_GAIN])
+    assert told(b"# a comment\r\nA1 1 300 9000 05:05:15 1/05/2000\r\n") == (300, 9000, none)
+    assert told(b"A1 2 360/512(3) 9000\n") == (360, 9000, none)
+    assert told(b"A1 1\n") == (250, None, (200, 0, [headers.NO_RATE, headers.NO_GAIN]))
 
 
 def test_signal_from_bytes():
@@ -297,9 +303,25 @@ def test_signal_from_bytes():
         "A1.mat 16+24 200/mV 11 1024 5 0 0 ECG": (200, 1024),
         "A1.mat 16 200(-7)/mV 11 1024": (200, -7),
         "A1.mat 16 2/uV 16 0": (2000, 0),
-        "A1.mat 16 0 16 0": (1000, 0),
+        "A1.mat 16 0 16 0": (200, 0),
     }.items():
-        assert dataset.parse_header(f"A1 1 300 9000\n{line}\n".encode(), "x")[2:] == told
+        assert dataset.scale(headers.parse(f"A1 1 300 9000\n{line}\n".encode(), "x"), "x")[:2] == told
+
+
+def test_a_gain_that_is_missing_is_the_standard_s_and_said(tmp_path, capsys):
+    import reading
+
+    signal = np.random.default_rng(0).normal(0, 60, 3000).astype(np.int16)
+    scipy.io.savemat(tmp_path / "B1.mat", {"val": signal[None]}, format="4")
+    (tmp_path / "B1.hea").write_text("B1 1 300 3000\nB1.mat 16+24\n")
+    (tmp_path / "REFERENCE.csv").write_text("B1,N\n")
+    (row,) = dataset.read_recordings(tmp_path).itertuples()
+    assert "of 1 recordings the header tells no gain, so WFDB's 200 per mV was assumed" in capsys.readouterr().err
+    np.testing.assert_allclose(row.signal, signal * 5.0)
+    np.testing.assert_allclose(row.signal, reading.read(tmp_path / "B1.hea").signal, rtol=1e-5, atol=1e-3)
+    (tmp_path / "B1.hea").write_text("B1 1 300 3000\nB1.mat 16+24 9/mmHg 16 0\n")
+    with pytest.raises(UserError, match="gives the signal in 'mmHg', no voltage"):
+        dataset.read_recordings(tmp_path)
 
 
 def test_training_reads_a_gain_as_prediction_does(tmp_path):

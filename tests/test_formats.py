@@ -4,11 +4,14 @@ import builtins
 import json
 import struct
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
+import scipy.io
 from test_reading import FS, MV, OTHER, UV, T, check, refused, write
 
+import bounds
 import reading
 
 
@@ -129,7 +132,8 @@ def test_annotated_ecg(tmp_path, step, second, encoding):
 
 
 def block(name, data):
-    return name + struct.pack("<I", len(data)) + data + struct.pack("<I", 0)
+    block = name + struct.pack("<I", len(data)) + data
+    return block + struct.pack("<I", sum(block))
 
 
 def test_alivecor(tmp_path):
@@ -141,7 +145,74 @@ def test_alivecor(tmp_path):
     check(reading.read(path), notes=["of 2 leads I was taken; the others are II"])
     check(reading.read(path, lead="II"), OTHER, atol=0.51, notes=["of 2 leads II was taken"])
     check(reading.read(path, unit="raw"), UV * 2, notes=["of 2", "as they are"])
-    refused("is a damaged AliveCor file", write(tmp_path, content[:-900], "b.atc"))
+    refused(r"is a damaged AliveCor file \(it ends within a block", write(tmp_path, content[:-900], "b.atc"))
+    refused(r"damaged AliveCor file \(it lacks", write(tmp_path, content[: 12 + 21 + 20], "b.atc"))
+    flipped = bytearray(content)
+    flipped[200] ^= 1
+    refused("the checksum of its block 'ecg' is wrong", write(tmp_path, bytes(flipped), "b.atc"))
+
+
+def test_leads_of_alivecor_s_twelve(tmp_path):
+    fmt = block(b"fmt ", struct.pack("<BHHBH", 1, 300, 500, 0, 0))
+    ids = [b"ecg ", *(b"ecg" + digit.encode() for digit in "23456789abc")]
+    leads = b"".join(block(name, (UV * 2 + 2 * i).astype("<i2").tobytes()) for i, name in enumerate(ids))
+    path = write(tmp_path, b"ALIVE\0\0\0\5\0\0\0" + fmt + leads, "a.atc")
+    for i, lead in enumerate(["I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6"]):
+        check(reading.read(path, lead=lead), UV + i, notes=[f"of 12 leads {lead} was taken"])
+
+
+def compressed(element):
+    packed = zlib.compress(element)
+    return struct.pack("<II", 15, len(packed)) + packed
+
+
+def matlab_array(array_class, inside, name=b"", shape=(1, 1)):
+    """An element of MATLAB's format 5: flags, shape, name, and what is in the array."""
+    content = struct.pack("<IIII", 6, 8, array_class, 0) + struct.pack("<IIii", 5, 8, *shape)
+    content += struct.pack("<HH4s", 1, len(name), name) + inside
+    return struct.pack("<II", 14, len(content)) + content
+
+
+def test_matlab_files_of_strangers(tmp_path):
+    """Cells in cells would overflow the stack within SciPy; what is not `val` is not loaded."""
+    scipy.io.savemat(tmp_path / "a.mat", {"ecg": UV, "fs": 300.0, "cells": np.array([[1], ["a"]], object)})
+    refused("has no variable 'val' but ecg, fs, cells; save the signal under that name", tmp_path / "a.mat")
+    start = (tmp_path / "a.mat").read_bytes()[:128]
+    nested = struct.pack("<II", 14, 0)
+    for _ in range(5000):
+        nested = matlab_array(1, nested)
+    for pack in (bytes, compressed):
+        cells, signal = pack(matlab_array(1, nested, b"val")), pack(matlab_array(1, nested, b"abc"))
+        refused("holds cells in 'val'; save an array of numbers", write(tmp_path, start + cells, "b.mat"))
+        signal += pack(matlab_array(10, struct.pack("<II", 3, 6000) + UV.astype("<i2").tobytes(), b"val", (1, 3000)))
+        check(reading.read(write(tmp_path, start + signal, "c.mat"), fs=FS), notes=["1000 per mV"])
+    zeros = matlab_array(9, struct.pack("<II", 1, 1_300_000_000) + bytes(9000), b"val", (1, 1_300_000_000))
+    for array in (compressed(zeros), zeros):
+        refused("unpacks to more than 1 GB, the most that is read", write(tmp_path, start + array, "d.mat"))
+    refused("is not a MATLAB file", write(tmp_path, start[:127] + b"M" + compressed(zeros)[:40], "e.mat"))
+
+
+def test_what_unpacks_to_too_much(tmp_path, monkeypatch):
+    import h5py
+
+    monkeypatch.setattr(bounds, "MOST_BYTES", 10_000_000)
+    np.savez_compressed(tmp_path / "a.npz", ecg=np.zeros(2_000_000))
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("ecg", shape=(10**12,), dtype="f8", compression="gzip")
+    with zipfile.ZipFile(tmp_path / "a.xlsx", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("xl/workbook.xml", bytes(11_000_000))
+    for name in ("a.npz", "a.h5", "a.xlsx"):
+        assert (tmp_path / name).stat().st_size < 100_000
+        refused("unpacks to more than 10 MB, the most that is read", tmp_path / name)
+
+
+def test_hdf5_does_not_lead_to_other_files(tmp_path):
+    import h5py
+
+    (tmp_path / "secret").write_bytes(bytes(24_000))
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("ecg", shape=(3000,), dtype="f8", external=[(str(tmp_path / "secret"), 0, 24_000)])
+    refused("keeps ecg in other files, which are not read", tmp_path / "a.h5")
 
 
 def test_parquet(tmp_path):
@@ -241,15 +312,52 @@ def test_a_library_that_is_missing_is_named(tmp_path, monkeypatch, library, cont
         (b"\x1f\x8b\0", "is compressed, which is not read; unpack it first"),
         (b"\x80\4\x95", "is a pickle of Python objects"),
         (b"\xd0\xcf\x11\xe0", "is an old Excel or Office file, which is not read; save it as .xlsx or CSV"),
-        (b"<?xml version='1.0'?><restingecgdata/>", "is XML of the kind restingecgdata, which is not read"),
-        (b"<HealthData/>", "its folder electrocardiograms has them as CSV"),
+        (
+            b"<?xml version='1.0'?><restingecgdata/>",
+            "is Philips's XML of the kind restingecgdata, which is not read; export",
+        ),
+        (b"<HealthData/>", "holds no ECG; Apple's export has them as CSV, in the folder electrocardiograms"),
         (b"<!DOCTYPE html><html><br>", "is a page of the web"),
         (b"<a><b></a>", "is a damaged XML file"),
         (bytes(range(40)), "is in a format that is not read here"),
+        (b"GDF 2.20", "is a GDF file"),
+        (b"CFWB\1\0\0\0", "is a binary LabChart file"),
+        (b"EEG-1100A V01.00", "is a Nihon Kohden file"),
+        (b'CEDFILE"', "is a CFS file"),
+        (b"\1\0(C) CED 87", "is a Spike2 file"),
+        (b"{\\rtf1\\ansi 1 2 3}", "is an RTF document, which is not read; save its numbers as plain text"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS"),
+        (b"II*\0", "is an image"),
+        (b"<RestingECG/>", "is GE's MUSE XML of the kind RestingECG, which is not read"),
+        (b"<other/>", "is XML of the kind other, which is not read; export the recording as EDF, WFDB or CSV, or"),
     ],
 )
 def test_formats_that_are_refused_by_name(tmp_path, content, message):
     refused(message, write(tmp_path, content, "a.dat.x"))
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("100.atr", "is the annotations of a record, which is not read; name the header of its signals"),
+        ("a.ACQ", "is a Biopac file"),
+        ("a.adicht", "is a binary LabChart file"),
+        ("a.cfs", "is a CFS file"),
+        ("a.scp", "is an SCP-ECG file"),
+    ],
+)
+def test_formats_that_only_their_suffix_tells(tmp_path, name, message):
+    refused(message, write(tmp_path, b"\x12\0\1\0" * 50, name))
+    check(reading.read(write(tmp_path, "\n".join(map(str, UV)), name), fs=FS, unit="uV"))  # a text all the same
+
+
+@pytest.mark.parametrize(
+    "inside, message", [("word/document.xml", "is a Word document"), ("content.xml", "OpenDocument")]
+)
+def test_documents_are_refused_by_name(tmp_path, inside, message):
+    with zipfile.ZipFile(tmp_path / "a", "w") as file:
+        file.writestr(inside, "1")
+    refused(message + ".*, which is not read; ", tmp_path / "a")
 
 
 def test_an_archive_is_refused(tmp_path):

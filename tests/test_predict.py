@@ -281,6 +281,42 @@ def test_folders_in_any_case_and_inside_each_other(tmp_path, monkeypatch, capsys
     assert found == ["REC.HEA", "x.EDF", "sub/a.CSV", "sub/deep/B.HEA", "sub/deep/c.MAT", "-"]
 
 
+def test_links_that_lead_back_are_not_followed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loop/a").mkdir(parents=True)
+    for name in ("loop/x.edf", "loop/a/y.edf"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "loop/up").symlink_to("..")
+    (tmp_path / "loop/a/up").symlink_to("../..")
+    (tmp_path / "loop/z.edf").symlink_to("x.edf")
+    for pattern in ("loop/**/*.edf", "**/*.edf", f"{tmp_path}/**/*.edf", "**"):
+        found = predict.find([pattern, "loop/x.edf"])
+        assert {path.resolve() for path in found} == {(tmp_path / n).resolve() for n in ("loop/x.edf", "loop/a/y.edf")}
+        assert len(found) == 2
+    assert predict.find(["x" * 5000])  # whose reading will fail
+
+
+def test_names_and_notes_of_strangers_are_harmless(capsys):
+    row = {"class": "N", "uncertain": False, "probabilities": dict.fromkeys("NAO~", 0.25), "seconds": 9.0}
+    rows = [row | {"file": "=a\x1b[31m\n\u202e.csv", "notes": ["@note"]}, {"file": "-", "error": "+e"}]
+    for show in (predict.print_table, predict.print_csv, predict.print_json):
+        show(rows)
+        out = capsys.readouterr().out
+        assert not set(out) & set("\x1b\u202e") and len(out.splitlines()) in (3, *range(20, 40))
+        if show == predict.print_csv:
+            assert [each[:1] for each in out.splitlines()] == ["f", "'", "-"] and ",'@note," in out and ",'+e" in out
+        if show == predict.print_json:
+            assert json.loads(out)[0]["file"] == rows[0]["file"]
+    assert predict.harmless("-") == "-" and predict.harmless("a=1") == "a=1"
+
+
+def test_long_sentences_are_cut_in_the_middle():
+    (row,) = predict.classify(["n" * 200], [], (None, None, None), 0.5, False)
+    assert len(row["error"]) <= 300 and " … " not in row["error"] and row["error"].endswith("name a recording")
+    (row,) = predict.classify(["n" * 200 + "\n" * 200], [], (None, None, None), 0.5, False)
+    assert len(row["error"]) <= 300 and " … " in row["error"] and row["error"].endswith("name a recording")
+
+
 @pytest.mark.parametrize("form", [(), ("--json",), ("--csv",)])
 def test_names_that_the_terminal_cannot_show(script, tmp_path, form):
     """The answers are written all the same; JSON and CSV in UTF-8 whatever the terminal's encoding is."""

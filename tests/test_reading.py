@@ -1,5 +1,9 @@
+import datetime
 import io
+import os
 import shutil
+import socket
+import time
 import warnings
 import zipfile
 from pathlib import Path
@@ -8,6 +12,7 @@ import numpy as np
 import pytest
 import scipy.io
 
+import bounds
 import dataset
 import reading
 import synthetic
@@ -167,8 +172,8 @@ def test_a_mat_file_without_header(tmp_path):
     scipy.io.savemat(path, {"x": MV})
     refused("no variable 'val'", path, fs=300)
     scipy.io.savemat(path, {"val": "text"})
-    refused("expected a row of numbers", path, fs=300)
-    path.write_bytes(b"text")
+    refused("holds text in .val.; save an array of numbers", path, fs=300)
+    path.write_bytes(bytes(20))
     refused("is not a MATLAB file", path, fs=300)
 
 
@@ -549,7 +554,11 @@ def test_the_column_that_is_an_ecg(tmp_path, names, columns, expected):
             [np.roll(UV, 40 * i) for i in range(12)],
             "q6, q7 and 4 more is the ECG",
         ),
-        (",".join(f"c{i}" for i in range(65)), [UV] * 65, "has 65 columns, more than an ECG has leads; if each row"),
+        (
+            ",".join(f"c{i}" for i in range(65)),
+            [UV] * 65,
+            "has 65 columns, more than an ECG has leads, and its rows do not continue each other; if each row",
+        ),
     ],
 )
 def test_columns_that_are_no_known_ecg(tmp_path, names, columns, message):
@@ -620,9 +629,71 @@ def test_rows_that_continue_each_other(tmp_path, width):
     assert recording.sampling_rate == pytest.approx(300, rel=1e-3) and len(recording.signal) == len(UV) // width * width
 
 
+@pytest.mark.parametrize("separator", [",", " "])
+@pytest.mark.parametrize("width", [100, 128, 300])
+def test_long_rows_that_continue_each_other(tmp_path, width, separator):
+    rows = [separator.join(f"{x:.0f}" for x in UV[i : i + width]) for i in range(0, len(UV), width)]
+    recording = reading.read(write(tmp_path, "\n".join(rows)), fs=300, unit="uV")
+    check(recording, np.round(UV), notes=[f"the {width} numbers of each row continue those"])
+    np.random.default_rng(1).shuffle(rows)
+    refused(f"has {width} columns.* do not continue", write(tmp_path, "\n".join(rows[:9])), fs=300, unit="uV")
+
+
+START = datetime.datetime(2024, 1, 31, 23, 59, 55)  # midnight and a month's end come after 5 s
+STAMPS = [START + datetime.timedelta(seconds=i / 250) for i in range(len(UV))]
+EPOCH = 1_704_190_272
+
+
+def dated(form, cut=-3, end=""):
+    return [stamp.strftime(form)[: cut or None] + end for stamp in STAMPS]
+
+
+@pytest.mark.parametrize("header", ["", "{0}{1}ECG\n"])
+@pytest.mark.parametrize(
+    "times, name, separator",
+    [
+        (dated("%Y-%m-%d %H:%M:%S.%f"), "Timestamp", ","),
+        (dated("%Y-%m-%d %H:%M:%S.%f"), "Date Time", " "),
+        (dated("%Y-%m-%dT%H:%M:%S.%f", end="Z"), "Datum", ","),
+        (dated("%Y-%m-%dT%H:%M:%S.%f", 0, "+01:00"), "recorded", "\t"),
+        (dated("%d.%m.%Y %H:%M:%S,%f"), "Zeit", ";"),
+        (dated("%d/%m/%Y %I:%M:%S.%f %p", None), "Time", ","),
+        (dated("'[%H:%M:%S.%f", end=" 02/01/2024]'"), "Time", ","),
+        (dated("%Y-%m-%d,%H:%M:%S.%f"), "Date,Time", ","),
+        (dated("%H:%M:%S.%f"), "Uhrzeit", ","),
+        ([f"{EPOCH + i / 250:.3f}" for i in range(len(UV))], "x", ","),
+        ([EPOCH * 1000 + 4 * i for i in range(len(UV))], "x", ","),
+        ([EPOCH * 10**6 + 4000 * i for i in range(len(UV))], "timestamp", ","),
+        ([EPOCH * 10**9 + 4_000_000 * i for i in range(len(UV))], "timestamp", " "),
+    ],
+)
+def test_dates_and_times_tell_the_rate(tmp_path, header, times, name, separator):
+    rows = "".join(f"{at}{separator}{x:.0f}\n" for at, x in zip(times, UV, strict=True))
+    path = write(tmp_path, header.format(name, separator) + rows)
+    check(reading.read(path, unit="uV"), np.round(UV), 250, atol=0.6, notes=["tells the sampling rate, 250 Hz"])
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        dated("%Y-%m-%d %H:%M:%S", 0),  # whole seconds
+        [EPOCH * 1000 + 4 * i + 9 * (-1) ** i for i in range(len(UV))],  # packets out of order
+    ],
+)
+def test_uneven_dates_are_never_the_signal(tmp_path, times):
+    path = write(tmp_path, "".join(f"{at},{x:.0f}\n" for at, x in zip(times, UV, strict=True)))
+    refused(r"sampling rate \(the times in the column 1 are uneven\); pass --fs HZ", path, unit="uV")
+    check(reading.read(path, fs=250, unit="uV"), np.round(UV), 250, notes=["uneven and were left out"])
+
+
 def test_a_recording_in_each_row(tmp_path):
     path = write(tmp_path, "\n".join(",".join(f"{x:.0f}" for x in np.roll(UV, i)) for i in range(20)))
-    refused("has 3000 columns, more than an ECG has leads; if each row is a recording", path, fs=300, unit="uV")
+    refused(
+        "has 3000 columns, more than an ECG has leads, and its rows do not continue each other; if each row is",
+        path,
+        fs=300,
+        unit="uV",
+    )
 
 
 def test_rates_above_those_of_an_ecg(tmp_path):
@@ -700,6 +771,68 @@ def test_a_wfdb_header_without_a_gain(tmp_path):
     check(reading.read(tmp_path / "a.hea"), atol=5, notes=["tells no gain, so WFDB's 200 per mV was assumed"])
 
 
+@pytest.mark.parametrize("rate", ["+300", "3e2", "300.", "300/100(5)", "300/300(0)"])
+def test_legal_ways_to_write_the_rate_in_a_wfdb_header(tmp_path, rate):
+    (tmp_path / "a.dat").write_bytes(UV.astype("<i2").tobytes())
+    (tmp_path / "a.hea").write_text(f"a 1 {rate} {len(UV)} 10:11:12\na.dat 16 1000/mV\n")
+    check(reading.read(tmp_path / "a.hea"))
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("a 1 -300 3000\na.dat 16 1000/mV", "its sampling rate is '-300'"),
+        ("a 1 abc 3000\na.dat 16 1000/mV", "its sampling rate is 'abc'"),
+        ("a 1 0 3000\na.dat 16 1000/mV", "its sampling rate is '0'"),
+        ("a 1 inf 3000\na.dat 16 1000/mV", "its sampling rate is 'inf'"),
+        (f"a 1 300 3000\na.dat {'1' * 20_000}", "more than 10,000 lines or 1,000 characters in one"),
+        ("a/200000 1 300 3000\n" + "s 1\n" * 200_000, "more than 10,000 lines"),
+        ("a 1 300 3000\n" + "#" * 5_000_000, "more than 4,000,000 bytes"),
+        (f"a 1 300 {10**12}\na.dat 16 1000/mV", "describes more than 1 GB"),
+        ("a 1 300 3000\na.dat 16 1..0/mV", "the gain of a signal is '1..0/mV'"),
+        ("a 1 300 3000\na.dat 16 200/mV 12 x", "the zero of a signal is 'x'"),
+        ("a 1 300 3000\na.dat 1-6 200/mV", "is no signal's file and format"),
+    ],
+)
+def test_wfdb_headers_that_are_not_believed(tmp_path, line, message):
+    (tmp_path / "a.dat").write_bytes(UV.astype("<i2").tobytes())
+    (tmp_path / "a.hea").write_text(line + "\n")
+    start = time.monotonic()
+    refused(message, tmp_path / "a.hea")
+    assert time.monotonic() - start < 1
+
+
+def test_a_wfdb_header_without_a_rate(tmp_path):
+    (tmp_path / "a.hea").write_text("a 1\na.dat 16 1000/mV\n")
+    (tmp_path / "a.dat").write_bytes(UV.astype("<i2").tobytes())
+    check(reading.read(tmp_path / "a.hea"), rate=250, notes=["no rate, so WFDB's 250 Hz was assumed"])
+
+
+def test_only_regular_files_are_opened(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe.csv")
+    refused("is a pipe and no file, so it is not opened; name a file or -", tmp_path / "pipe.csv")
+    refused("is a device and no file", Path("/dev/zero"))
+    monkeypatch.chdir(tmp_path)
+    with socket.socket(socket.AF_UNIX) as opened:
+        opened.bind("socket.csv")  # a whole path may be too long
+    refused("is a socket and no file", Path("socket.csv"))
+    (tmp_path / "a.hea").write_text("a 1 300 3000\na.dat 16 1000/mV\n")
+    os.mkfifo(tmp_path / "A.DAT")
+    refused("names a.dat, which is not beside it", tmp_path / "a.hea")
+    refused("does not exist", tmp_path / ("x" * 5000))
+
+
+def test_what_is_too_large(tmp_path, monkeypatch):
+    path = write(tmp_path, lines(UV))
+    monkeypatch.setattr(bounds, "MOST_TEXT", 9000)
+    refused("holds more than 0.009 MB, the most that is read; split it into shorter recordings", path)
+    monkeypatch.setattr(bounds, "MOST_BYTES", 5000)
+    refused("holds more than 0.005 MB", path)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines(UV).encode())))
+    with pytest.raises(UserError, match="standard input holds more than"):
+        reading.read("-")
+
+
 def test_a_text_called_dat(tmp_path):
     check(reading.read(write(tmp_path, lines(UV), "a.dat")))
 
@@ -768,8 +901,8 @@ def test_constant_ends(tmp_path, before, after):
     "text, message",
     [
         ("", "is empty; export"),
-        ("\ufeff\r\n", "holds no lines of numbers alone"),
-        ("Name,Jane\n", "holds no lines of numbers alone"),
+        ("\ufeff\r\n", "holds no lines of numbers and times alone"),
+        ("Name,Jane\n", "holds no lines of numbers and times alone"),
         (lines(UV[:0]) + "NaN\nNaN\n", "holds no signal"),
         (lines(np.full(3000, 4.5)), "is constant throughout"),
         (lines(UV[:1499]), r"lasts 5\.0 s; at least 5 s are needed"),
@@ -793,7 +926,7 @@ def test_refusals(tmp_path, text, message):
 
 @pytest.mark.parametrize("fs", [float("nan"), float("inf"), -300, 0, 49])
 def test_impossible_rates(tmp_path, fs):
-    refused("has a sampling rate of .* Hz by --fs; pass --fs of at least 50", write(tmp_path, lines(UV)), fs=fs)
+    refused("has a sampling rate of .* Hz by --fs; pass --fs from 50 to 1000000", write(tmp_path, lines(UV)), fs=fs)
 
 
 def test_raw_amplitudes_are_not_checked(tmp_path):

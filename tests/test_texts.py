@@ -107,12 +107,12 @@ def test_the_body_begins_where_a_run_of_numbers_does():
         ("1:00:01.5", 3601.5),
         ("[00:00:02.000]", 2),
         ("x", None),
-        ("2026-01-02", None),
+        ("26-1-2", None),
     ],
 )
 def test_numbers_and_clocks(field, expected):
     assert texts.number(field) == expected
-    assert np.isnan(texts.number("N/A"))
+    assert np.isnan(texts.number("N/A")) and np.isnan(texts.number("2026-01-02"))
 
 
 @pytest.mark.parametrize(
@@ -154,6 +154,8 @@ def test_rows_that_continue():
     assert columns.continues([""] * 6, rows)
     assert not columns.continues(["I", "II", "III", "V1", "V2", "V3"], rows)
     assert not columns.continues([""] * 3, np.column_stack([wave] * 3))
+    assert columns.continues([""] * 300, wave.reshape(-1, 300))
+    assert not columns.continues([""] * 300, np.random.default_rng(1).permutation(wave.reshape(-1, 300)))
     assert not columns.continues([""] * 3, np.column_stack([wave, -wave, wave + 9]))
 
 
@@ -165,3 +167,25 @@ def test_rates_of_times():
     assert columns.rate_of_times(0, "millis", at * 4.0) == ("the column millis", 250)
     assert columns.rate_of_times(0, "time", at * 4.0)[1] == 250 and columns.rate_of_times(0, "time", at * 1.0) is None
     assert columns.rate_of_times(0, "s", at / 30, width=10)[1] == 300
+    assert columns.rate_of_times(0, "time", at, width=100) is None  # rows may be counted
+    assert columns.rate_of_times(3, "", at / 250, clock=True) == ("column 4, of times of day,", 250)
+    for unit in (1, 1e3, 1e6, 1e9):
+        assert columns.rate_of_times(0, "", 1.7e9 * unit + at * unit / 250)[1] == 250
+
+
+@pytest.mark.parametrize(
+    "line, expected",
+    [
+        ("2026-01-02 00:00:01.5,7", "63902995201.500000,7"),
+        ("2/1/2026 00:00:01 -1234", "63902995201.000000 -1234"),
+        ("13/1/2026 1:00:00 PM;7", "63903992400.000000;7"),
+        ("2026-01-02T00:00:01+0100,7", "63902995201.000000,7"),
+        ("[00:00:01.5 02/01/2026],7", "63902995201.500000,7"),
+        ("2026-01-02 00:00:01,500;7", "63902995201.500000;7"),
+        ("2026-01-02 00:00:01,500", "63902995201.000000,500"),
+        ("2026-13-32 00:00:01,7", "2026-13-32 00:00:01,7"),
+        ("00:00:01.5,7", "00:00:01.5,7"),
+    ],
+)
+def test_dates_become_seconds(line, expected):
+    assert texts.seconds(line) == expected

@@ -1,0 +1,46 @@
+"""How much is read: regular files alone, and of them, packed or not, as much as a computer can hold."""
+
+import stat
+from pathlib import Path
+
+from shell import UserError
+
+MOST_BYTES = 1_000_000_000  # of a file, and of what it unpacks to
+MOST_TEXT = 200_000_000  # of a text, whose numbers need some twenty times the memory while they are parsed
+KINDS = {stat.S_ISFIFO: "a pipe", stat.S_ISSOCK: "a socket", stat.S_ISCHR: "a device", stat.S_ISBLK: "a device"}
+
+
+def read_file(path):
+    """The bytes of a regular file. Raises `UserError` for what is none, cannot be read or is too large."""
+    path = Path(path)
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise UserError(f"{path} is a folder; name a recording")
+        kind = next((name for test, name in KINDS.items() if test(mode)), None)
+        if kind:
+            raise UserError(f"{path} is {kind} and no file, so it is not opened; name a file or -, standard input")
+        with path.open("rb") as file:
+            return read_stream(file, path)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+
+
+def read_stream(file, path):
+    """The bytes of an open binary file, called `path` in the `UserError` for one that is too large."""
+    content = file.read(MOST_BYTES + 1)
+    check_size(len(content), path)
+    return content
+
+
+def check_size(size, path, verb="holds", most=None):
+    """Refuse more than `most` bytes (None: `MOST_BYTES`), which the file `path` holds or unpacks to."""
+    most = most or MOST_BYTES
+    if size > most:
+        read = f"{most / 1e9:g} GB" if most >= 1e9 else f"{most / 1e6:g} MB"
+        raise UserError(f"{path} {verb} more than {read}, the most that is read; split it into shorter recordings")
+
+
+def check_zip(archive, path):
+    """Refuse a `zipfile.ZipFile` that unpacks to too much. No member is unpacked beyond the size that it tells."""
+    check_size(sum(entry.file_size for entry in archive.infolist()), path, "unpacks to")
