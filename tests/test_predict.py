@@ -298,7 +298,7 @@ def test_links_that_lead_back_are_not_followed(tmp_path, monkeypatch):
 
 def test_names_and_notes_of_strangers_are_harmless(capsys):
     row = {"class": "N", "uncertain": False, "probabilities": dict.fromkeys("NAO~", 0.25), "seconds": 9.0}
-    rows = [row | {"file": "=a\x1b[31m\n\u202e.csv", "notes": ["@note"]}, {"file": "-", "error": "+e"}]
+    rows = [row | {"file": "=a\x1b[31m\n\u202e.csv", "doubts": [], "notes": ["@note"]}, {"file": "-", "error": "+e"}]
     for show in (predict.print_table, predict.print_csv, predict.print_json):
         show(rows)
         out = capsys.readouterr().out
