@@ -57,6 +57,7 @@ def explain(saved, recording, path):
     saved: a `runs.Saved`. Of several images, the one that speaks most for the class that the vote gave is drawn.
     """
     import beats
+    import inference
     import members
     import model
     import plotting
@@ -66,7 +67,7 @@ def explain(saved, recording, path):
     network, recipe = saved.network, saved.card.recipe
     images = preprocessing.Images([recording.signal], [recording.sampling_rate], recipe)
     pixels = images[:]
-    probabilities = model.predict(network, pixels, batch_size=1)  # filling a batch up would take as long as sixteen
+    probabilities = inference.predict(network, pixels, batch_size=1)  # filling a batch up would take as long as sixteen
     measured = beats.measure_all([recording.signal], [recording.sampling_rate], keep=False)
     said = {"network": preprocessing.vote(probabilities, images.owners)}
     if saved.trees:

@@ -6,6 +6,10 @@ Two that err elsewhere know more together than each alone: their logits are aver
 import numpy as np
 import scipy.special
 
+import inference
+import preprocessing
+from shell import progress
+
 
 def answers(saved, signals, sampling_rates, keep=True, measured=None):
     """{member: probabilities (recordings, 4)}, not calibrated, of recordings, each of shape (samples,).
@@ -20,10 +24,24 @@ def answers(saved, signals, sampling_rates, keep=True, measured=None):
 
             said[member] = trees.classify(saved.trees, measured or measure([saved], signals, sampling_rates, keep))
         else:
-            import model
-
-            said[member] = model.classify(saved.network, saved.card.recipe, signals, sampling_rates, keep)
+            said[member] = by_network(saved.network, saved.card.recipe, signals, sampling_rates, keep)
     return said
+
+
+def by_network(network, recipe, signals, sampling_rates, keep=True):
+    """Probabilities (recordings, 4) that a network made by `recipe`, of Keras or an `inference.Onnx`, gives.
+
+    keep: keep the features of a frozen base, so that scoring again costs seconds; the rest as `answers` takes it.
+    """
+    images = preprocessing.Images(signals, sampling_rates, recipe)
+    if keep and not recipe.trains_base:
+        import model  # and with it Keras
+
+        probabilities = model.from_frozen(network, images)
+    else:
+        with progress(len(images), "predicting", "image", disable=not keep) as bar:
+            probabilities = inference.predict(network, images, bar=bar)
+    return preprocessing.vote(probabilities, images.owners)
 
 
 def measure(models, signals, sampling_rates, keep=True):

@@ -24,6 +24,7 @@ from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
+import inference
 import reading
 import runs
 from recipes import CLASSES
@@ -108,7 +109,7 @@ def load(paths):
     """[`runs.Saved`] of saved models. Whatever a model was trained to read, here the whole recording counts."""
     for path in paths:
         runs.read_card(path)  # before the first one is loaded, which takes seconds
-    models = [runs.load(path) for path in paths]
+    models = [runs.load(path, light=True) for path in paths]
     return [
         saved._replace(card=saved.card._replace(recipe=dataclasses.replace(saved.card.recipe, vote=True)))
         for saved in models
@@ -244,11 +245,14 @@ def print_csv(rows):
 
 def check(paths, models):
     """Print versions, each model's SHA-256, and whether the shipped one answers as it did when it was made."""
-    from keras_setup import keras
+    light = all(isinstance(saved.network, inference.Onnx) for saved in models)
+    names = ("onnxruntime" if light else "keras", "numpy", "scipy")
+    print(f"Python {platform.python_version()}, " + ", ".join(f"{n} {version(n)}" for n in names))
+    if not light:
+        from keras_setup import keras
 
-    backend = keras.backend.backend()
-    print(f"Python {platform.python_version()}, " + ", ".join(f"{n} {version(n)}" for n in ("keras", "numpy", "scipy")))
-    print(f"backend {backend} {import_module(backend).__version__}")
+        backend = keras.backend.backend()
+        print(f"backend {backend} {import_module(backend).__version__}")
     for path in paths:
         title = runs.read_card(path).recipe.title
         print(f"{path}: recipe {title}, SHA-256 {hashlib.sha256(path.read_bytes()).hexdigest()}")
