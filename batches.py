@@ -106,24 +106,21 @@ def answered(path, names, fingerprint):
     `UserError` for a file of other columns or of another fingerprint.
     """
     known = {}
+    foreign = UserError(f"{path} was written by another model or with other flags; name another file, or delete it")
     try:
         with open(path, "r+", encoding="utf-8", errors="surrogateescape", newline="") as file:
             rows = csv.reader(_whole_lines(file))
-            header = next(rows, names)
-            end = file.tell()
-            for row in rows if header == names else ():
-                if len(row) != len(names):
-                    break
-                values = dict(zip(names, row, strict=True))
-                if values["fingerprint"] != fingerprint:
-                    header = None
-                    break
-                known[values["file"]] = bool(values["error"])
+            header, end = next(rows, None), 0
+            if header not in (None, names):
+                raise foreign
+            while header:
                 end = file.tell()
-            if header != names:
-                raise UserError(
-                    f"{path} was written by another model or with other flags; name another file, or delete it"
-                )
+                values = dict(zip(names, next(rows, []), strict=False))
+                if len(values) < len(names):
+                    break
+                if values["fingerprint"] != fingerprint:
+                    raise foreign
+                known[values["file"]] = bool(values["error"])
             file.truncate(end)
     except FileNotFoundError:
         pass
