@@ -7,7 +7,6 @@ Writes figures/RUN/gradcam_{A,N,O,noise}.png (gradcam_RECORD.png for named recor
 share of heat that lies on the padding.
 """
 
-import cv2
 import numpy as np
 
 import preprocessing
@@ -124,6 +123,7 @@ def gradcam(network, image, predicted, column=None):
 
     if keras.backend.backend() != "tensorflow":
         raise UserError("Grad-CAM needs the TensorFlow backend: unset KERAS_BACKEND")
+    import cv2
     import tensorflow as tf
 
     outputs = [network.get_layer(name).output for name in ("maps", "logits")]

@@ -1,7 +1,6 @@
 """Images → probabilities: a network's answer, by Keras or by ONNX Runtime, which starts in a tenth of a second."""
 
 import os
-from importlib.util import find_spec
 
 import numpy as np
 
@@ -22,11 +21,6 @@ class Onnx:
         """Probabilities (n, 4) for images (n, frequencies, frames), float32."""
         (given,) = self.session.get_inputs()
         return self.session.run(None, {given.name: images})[0]
-
-
-def has_onnx():
-    """Whether ONNX Runtime is installed."""
-    return find_spec("onnxruntime") is not None
 
 
 def predict(network, inputs, batch_size=BATCH, bar=None):

@@ -12,6 +12,7 @@ import shlex
 import zipfile
 import zlib
 from collections import namedtuple
+from importlib.util import find_spec
 from pathlib import Path
 
 import inference
@@ -164,7 +165,7 @@ def load(path, light=False):
     """
     card = read_card(path)
     try:
-        network = _onnx(path) if light and inference.has_onnx() else None
+        network = light and _onnx(path)
         return Saved(network or _keras(path), _trees(path, card) if card.measured else [], card)
     except (UserError, ModuleNotFoundError):
         raise
@@ -173,6 +174,8 @@ def load(path, light=False):
 
 
 def _onnx(path):
+    if not find_spec("onnxruntime"):
+        return None
     with zipfile.ZipFile(path) as archive:
         return inference.Onnx(archive.read(ONNX)) if ONNX in archive.namelist() else None
 
@@ -182,8 +185,7 @@ def _keras(path):
         from keras_setup import keras  # here, so that neither --help nor an error waits for TensorFlow
     except ModuleNotFoundError as error:
         raise UserError(
-            f"{path} needs Keras, which is not installed: pip install -r requirements.txt; then "
-            f"python runs.py --onnx {path} makes a copy of the network that needs none"
+            f"this needs {path} by Keras, which is not installed: pip install -r requirements.txt"
         ) from error
     return keras.models.load_model(path, compile=False, safe_mode=True)
 

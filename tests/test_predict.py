@@ -16,6 +16,7 @@ from scipy.io import savemat
 from wandb_server import WandbServer
 
 import dataset
+import inference
 import members
 import predict
 import runs
@@ -66,6 +67,7 @@ def test_the_improved_run_leaves_the_same_files_as_the_papers(trained, evaluatio
     assert not list(trained.glob("models/*.npz"))  # the checkpoint of a finished training
     card = runs.read_card(trained / "models/improved.keras")
     assert card.recipe.backbone == "compact" and card.recipe.image == RECIPES["improved"].image
+    assert isinstance(runs.load(trained / "models/improved.keras", light=True).network, inference.Onnx)
     split = pd.read_csv(trained / "data/split.csv")
     assert card.seen == set(split.record[split.split != "test"])
     metrics = json.loads((trained / "figures/improved/metrics.json").read_text())
