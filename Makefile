@@ -5,7 +5,7 @@
 # make predict-only installs what predict.py needs, into .venv-predict
 # make test         the tests; TRAINING2017=path/of/training2017.zip adds those on the real recordings
 # make test-slow    the slow and rare ones
-# make lint         ruff; make bench: the speed of the report's run against ours
+# make lint         ruff; make bench: the speed of the report's run against ours, and of predict.py for many recordings
 # make lock         renew requirements.lock, the exact versions that are installed, from requirements-dev.txt
 
 PYTHON ?= python3
@@ -69,6 +69,8 @@ predict-only: .venv-predict/installed
 	$(PYTHON) -m venv .venv-predict
 	@echo "installing into .venv-predict (about 0.5 GB, a minute)"
 	.venv-predict/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-predict.txt -c requirements.lock
+	@# wfdb asks for Matplotlib, a sixth of it all, to draw what nobody draws here
+	.venv-predict/bin/python -m pip uninstall --quiet --yes --disable-pip-version-check matplotlib contourpy cycler fonttools kiwisolver pillow pyparsing
 	@touch $@
 
 test: .venv/installed
@@ -83,6 +85,7 @@ lint: .venv/installed
 
 bench: .venv/installed
 	$(PY) benchmarks/paper_run.py
+	$(PY) benchmarks/many_recordings.py
 
 lock: .venv/installed
 	.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --upgrade requirements-dev.txt -o requirements.lock

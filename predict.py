@@ -77,9 +77,10 @@ def write_csv(paths, arguments):
     settings = [digests(arguments.model), arguments.lead, arguments.fs, arguments.unit, arguments.confidence]
     fingerprint = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]
     known = batches.answered(arguments.csv, names, fingerprint)
+    own = Path(arguments.csv).resolve()  # which may lie in the folder of the recordings
+    new = [path for path in paths if _written(path) not in known and path.resolve() != own]
 
     def rows():
-        new = [path for path in paths if str(path).encode("utf-8", "backslashreplace").decode() not in known]
         for row in classified(new, arguments) if new else ():
             known[row["file"]] = "error" in row
             yield flat(row, names) | {"fingerprint": fingerprint}
@@ -87,6 +88,10 @@ def write_csv(paths, arguments):
     batches.append(arguments.csv, names, rows())
     print(f"wrote {arguments.csv}")
     return sum(known.values()), len(known)
+
+
+def _written(path):
+    return str(path).encode("utf-8", "backslashreplace").decode()  # as `batches.append` writes it
 
 
 def classified(paths, arguments):

@@ -13,11 +13,12 @@ import tempfile
 import time
 from pathlib import Path
 
-PROJECT = Path(__file__).parent.parent
-sys.path.insert(0, str(PROJECT))
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from shell import parser, run_script
 from synthetic import write_dataset
+
+PROJECT = Path(__file__).parent.parent
 
 
 def main():

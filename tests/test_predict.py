@@ -162,6 +162,30 @@ def test_predictions_are_those_of_evaluation(trained, evaluation, classify):
     assert np.ptp(rows[columns], axis=0).max() > 0.004
 
 
+def test_a_table_in_the_folder_of_its_recordings_continues(trained, classify):
+    folder = trained / "texts"
+    folder.mkdir()
+    signal = recording("N", 12, np.random.default_rng(0))
+    np.savetxt(folder / "one.txt", signal)
+    command = ("texts", "--fs", "300", "--unit", "uV", "--csv", "texts/answers.csv")
+    assert classify(*command) == (0, "wrote texts/answers.csv\n", "")
+    first = (folder / "answers.csv").read_text()
+    np.savetxt(folder / "two.txt", signal[::-1])
+    np.savetxt(folder / "three.txt", signal[:600])
+    status, out, err = classify(*command)
+    assert (status, out) == (1, "wrote texts/answers.csv\n") and "1 of 3 files could not be classified" in err
+    text = (folder / "answers.csv").read_text()
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert text.startswith(first) and [row["file"] for row in rows] == [
+        f"texts/{name}.txt" for name in ("one", "three", "two")
+    ]
+    assert classify(*command)[0] == 1 and (folder / "answers.csv").read_text() == text
+    _, printed, _ = classify("--csv", "texts/one.txt", "--fs", "300", "--unit", "uV")
+    assert printed.splitlines()[1] == first.splitlines()[1].rsplit(",", 1)[0]
+    status, _, err = classify(*command, "--confidence", "0.6")
+    assert status == 1 and "with other flags" in err and (folder / "answers.csv").read_text() == text
+
+
 def test_reasons_are_given_when_asked_for_and_always_in_json(classify):
     _, table, _ = classify("set/A00001.hea")
     _, explained, _ = classify("set/A00001.hea", "--explain")
