@@ -2,9 +2,10 @@
 # make reproduce    the report's run on the real recordings
 # make improved     our own recipe on the real recordings
 # make ensemble     the same, and four more models that vote with it
+# make predict-only installs what predict.py needs, into .venv-predict
 # make test         the tests; TRAINING2017=path/of/training2017.zip adds those on the real recordings
 # make test-slow    the slow and rare ones
-# make lint         ruff; make bench: the speed of the report's run against ours
+# make lint         ruff; make bench: the speed of the report's run against ours, and of predict.py for many recordings
 # make lock         renew requirements.lock, the exact versions that are installed, from requirements-dev.txt
 
 PYTHON ?= python3
@@ -13,10 +14,10 @@ PY := $(CURDIR)/.venv/bin/python
 # make REQUIREMENTS=requirements-dev.txt .venv/installed    installs the newest allowed versions instead
 REQUIREMENTS ?= requirements.lock
 
-.PHONY: demo reproduce improved ensemble test test-slow lint bench lock
+.PHONY: demo reproduce improved ensemble predict-only test test-slow lint bench lock
 .DELETE_ON_ERROR:
 
-.venv/installed: requirements.txt requirements-dev.txt requirements.lock
+.venv/installed: requirements.txt requirements-predict.txt requirements-dev.txt requirements.lock
 	@$(PYTHON) -c "import sys; sys.version_info >= (3, 11) or sys.exit('Python 3.11 or newer is needed: make PYTHON=python3.12')"
 	$(PYTHON) -m venv .venv
 	@echo "installing into .venv (about 3 GB, a few minutes)"
@@ -61,6 +62,17 @@ ensemble: improved
 	for seed in 43 44 45 46; do $(PY) main.py --recipe improved --seed $$seed || exit; done
 	$(PY) evaluation.py --model models/improved.keras models/improved-seed-4[3456].keras
 
+predict-only: .venv-predict/installed
+	.venv-predict/bin/python predict.py --check
+
+.venv-predict/installed: requirements-predict.txt requirements.lock
+	$(PYTHON) -m venv .venv-predict
+	@echo "installing into .venv-predict (about 0.5 GB, a minute)"
+	.venv-predict/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-predict.txt -c requirements.lock
+	@# wfdb asks for Matplotlib, a sixth of it all, to draw what nobody draws here
+	.venv-predict/bin/python -m pip uninstall --quiet --yes --disable-pip-version-check matplotlib contourpy cycler fonttools kiwisolver pillow pyparsing
+	@touch $@
+
 test: .venv/installed
 	$(PY) -m pytest
 
@@ -73,6 +85,7 @@ lint: .venv/installed
 
 bench: .venv/installed
 	$(PY) benchmarks/paper_run.py
+	$(PY) benchmarks/many_recordings.py
 
 lock: .venv/installed
 	.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --upgrade requirements-dev.txt -o requirements.lock

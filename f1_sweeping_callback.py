@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from inference import predict
 from keras_setup import keras
-from model import predict
 from preprocessing import vote
 from scoring import confusion_matrix, epoch_scores
 

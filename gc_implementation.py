@@ -7,7 +7,6 @@ Writes figures/RUN/gradcam_{A,N,O,noise}.png (gradcam_RECORD.png for named recor
 share of heat that lies on the padding.
 """
 
-import cv2
 import numpy as np
 
 import preprocessing
@@ -57,6 +56,7 @@ def explain(saved, recording, path):
     saved: a `runs.Saved`. Of several images, the one that speaks most for the class that the vote gave is drawn.
     """
     import beats
+    import inference
     import members
     import model
     import plotting
@@ -66,7 +66,7 @@ def explain(saved, recording, path):
     network, recipe = saved.network, saved.card.recipe
     images = preprocessing.Images([recording.signal], [recording.sampling_rate], recipe)
     pixels = images[:]
-    probabilities = model.predict(network, pixels, batch_size=1)  # filling a batch up would take as long as sixteen
+    probabilities = inference.predict(network, pixels, batch_size=1)  # filling a batch up would take as long as sixteen
     measured = beats.measure_all([recording.signal], [recording.sampling_rate], keep=False)
     said = {"network": preprocessing.vote(probabilities, images.owners)}
     if saved.trees:
@@ -123,6 +123,7 @@ def gradcam(network, image, predicted, column=None):
 
     if keras.backend.backend() != "tensorflow":
         raise UserError("Grad-CAM needs the TensorFlow backend: unset KERAS_BACKEND")
+    import cv2
     import tensorflow as tf
 
     outputs = [network.get_layer(name).output for name in ("maps", "logits")]

@@ -11,6 +11,8 @@ with quiet():  # TensorFlow's start-up chatter, some of which no setting silence
     try:
         import keras
     except (ImportError, ValueError) as error:
+        if getattr(error, "name", None) == "keras":
+            raise
         backend = os.environ.get("KERAS_BACKEND", "of Keras's settings")
         raise UserError(
             f"the backend {backend} cannot be imported ({error}); unset KERAS_BACKEND or install it"

@@ -191,7 +191,7 @@ def finish(card, run, train, validation):
     if recipe.members == "network" and not (recipe.calibrate or recipe.vote_stretch):
         best = max(card.history, key=lambda row: row["avg_F1_score"])
         card = card._replace(scores={key: best[key] for key in scoring.SCORES})
-        runs.finish(run.model, card)
+        runs.finish(run.model, card, onnx=light_copy(recipe, run))
         return card
     saved, labels = runs.load(run.model), dataset.labels(validation)
     if "trees" in recipe.members:
@@ -213,8 +213,21 @@ def finish(card, run, train, validation):
         say(f"calibrated on the validation split: logits times {factor:.2f}, {shown}")
     chosen = members.joined(said, card.calibration).argmax(1)
     card = card._replace(scores=scoring.epoch_scores(scoring.confusion_matrix(labels, chosen)))
-    runs.finish(run.model, card, saved.trees)
+    runs.finish(run.model, card, saved.trees, light_copy(recipe, run))
     return card
+
+
+def light_copy(recipe, run):
+    """The network of the run's model as ONNX, by which predict.py needs no Keras; None where it is large."""
+    import model
+
+    if not model.BACKBONES[recipe.backbone].small:
+        return None
+    try:
+        return model.to_onnx(runs.load(run.model).network)
+    except ImportError as error:  # what Keras's backend needs for it; a training must not be lost for that
+        say(f"note: {run.model} gets no ONNX copy of its network ({error})")
+        return None
 
 
 def cross_validate(table, folds, recipe, run, data, mode):

@@ -6,7 +6,10 @@ Two that err elsewhere know more together than each alone: their logits are aver
 import numpy as np
 import scipy.special
 
+import inference
+import preprocessing
 import quality
+from shell import progress
 
 
 def answers(saved, signals, sampling_rates, keep=True, measured=None):
@@ -22,11 +25,25 @@ def answers(saved, signals, sampling_rates, keep=True, measured=None):
 
             said[member] = trees.classify(saved.trees, measured or measure(signals, sampling_rates, keep))
         else:
-            import model
-
-            parts, rates, owners = quality.cut(signals, sampling_rates)
-            said[member] = model.classify(saved.network, saved.card.recipe, parts, rates, keep, owners)
+            said[member] = by_network(saved.network, saved.card.recipe, signals, sampling_rates, keep)
     return said
+
+
+def by_network(network, recipe, signals, sampling_rates, keep=True):
+    """Probabilities (recordings, 4) that a network made by `recipe`, of Keras or an `inference.Onnx`, gives.
+
+    keep: keep the features of a frozen base, so that scoring again costs seconds; the rest as `answers` takes it.
+    """
+    parts, rates, owners = quality.cut(signals, sampling_rates)
+    images = preprocessing.Images(parts, rates, recipe)
+    if keep and not recipe.trains_base:
+        import model  # and with it Keras
+
+        probabilities = model.from_frozen(network, images)
+    else:
+        with progress(len(images), "predicting", "image", disable=not keep) as bar:
+            probabilities = inference.predict(network, images, bar=bar)
+    return preprocessing.vote(probabilities, owners[images.owners])
 
 
 def measure(signals, sampling_rates, keep=True):

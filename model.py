@@ -1,4 +1,4 @@
-"""The network: spectrogram → image layers → backbone → dense head; its frozen features and its predictions.
+"""The network: spectrogram → image layers → backbone → dense head; its frozen features, and its copy as ONNX.
 
 python model.py [--weights imagenet|random|FILE]        print the architecture and its parameter counts
 """
@@ -6,6 +6,7 @@ python model.py [--weights imagenet|random|FILE]        print the architecture a
 import functools
 import re
 import socket
+import tempfile
 from collections import namedtuple
 from hashlib import sha256
 from pathlib import Path
@@ -13,14 +14,14 @@ from pathlib import Path
 import numpy as np
 
 import preprocessing
+from inference import BATCH, predict
 from keras_setup import keras
 from recipes import CLASSES, add_flags, from_flags
-from shell import UserError, parser, progress, read_arrays, run_script, say, writing
+from shell import UserError, parser, progress, quiet, read_arrays, run_script, say, writing
 
 FEATURES = Path("data/features")
 PART = 256  # images per feature file, which a killed extraction loses at most
 CHANNELS = (64, 96, 128, 160, 160)  # of the compact base's blocks, each of which halves the time
-BATCH = 16  # images per forward pass; 32 is no faster on a CPU and takes 0.3 GB more
 
 Network = namedtuple("Network", "complete base head")
 Network.__doc__ = """Three Keras models that share their layers.
@@ -175,8 +176,9 @@ def _active(x, mask):
 
 
 # features: (recipe, pixels, mask) → features, with a layer called maps before they are pooled; column: frames between
-# the columns of these maps, the first of which is at the first frame, or None where they cover the image evenly.
-Backbone = namedtuple("Backbone", "features column")
+# the columns of these maps, the first of which is at the first frame, or None where they cover the image evenly; small:
+# whether a network is also saved as ONNX, which doubles its share of the file.
+Backbone = namedtuple("Backbone", "features column small", defaults=[False])
 BACKBONES = {
     "inception_resnet_v2": Backbone(
         functools.partial(
@@ -196,7 +198,7 @@ BACKBONES = {
         ),
         None,
     ),
-    "compact": Backbone(compact, 2 ** len(CHANNELS)),
+    "compact": Backbone(compact, 2 ** len(CHANNELS), small=True),
 }
 
 
@@ -277,40 +279,22 @@ def fingerprint(network):
     return key
 
 
-# ── Prediction ──────────────────────────────────────────────────────────────────────────────────────────────────────
+def from_frozen(network, images):
+    """Probabilities (images, 4) of a network whose base is frozen, by features that are computed once and kept."""
+    features = network.get_layer("features").output
+    inputs = frozen_features(keras.Model(network.input, features), images)
+    return predict(keras.Model(features, network.output), inputs, 256)
 
 
-def predict(network, inputs, batch_size=BATCH, bar=None):
-    """What `network` makes of `inputs`, (n, outputs), a batch at a time.
-
-    inputs: anything with a length that a slice turns into a batch, as an array or `preprocessing.Images`; bar: a
-    progress bar that counts them, or None. A short batch is filled up, since each batch size costs a compilation.
-    """
-    outputs = []
-    for start in range(0, len(inputs), batch_size):
-        batch = inputs[start : start + batch_size]
-        filled = np.concatenate([batch, np.zeros((batch_size - len(batch), *batch.shape[1:]), batch.dtype)])
-        outputs.append(network.predict_on_batch(filled)[: len(batch)])
-        if bar is not None:
-            bar.update(len(batch))
-    return np.concatenate(outputs)
+# ── ONNX ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def classify(network, recipe, signals, sampling_rates, keep=True, owners=None):
-    """Probabilities (recordings, 4) that a network made by `recipe` gives for recordings, each of shape (samples,).
-
-    sampling_rates: Hz. keep: keep the features of a frozen base, as training does, so that scoring again costs seconds,
-    and draw progress bars. owners: where these are parts of recordings, the recording of each, (parts,).
-    """
-    images = preprocessing.Images(signals, sampling_rates, recipe)
-    if keep and not recipe.trains_base:
-        features = network.get_layer("features").output
-        inputs = frozen_features(keras.Model(network.input, features), images)
-        probabilities = predict(keras.Model(features, network.output), inputs, 256)
-    else:
-        with progress(len(images), "predicting", "image", disable=not keep) as bar:
-            probabilities = predict(network, images, bar=bar)
-    return preprocessing.vote(probabilities, images.owners if owners is None else owners[images.owners])
+def to_onnx(network):
+    """A Keras model in the ONNX format, bytes, for any number of images at once."""
+    with tempfile.TemporaryDirectory() as folder, quiet():  # of tf2onnx's messages
+        path = Path(folder, "network.onnx")
+        network.export(path, format="onnx", verbose=False, input_signature=network.inputs)
+        return path.read_bytes()
 
 
 def main():

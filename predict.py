@@ -5,15 +5,20 @@
     python predict.py A00001.hea --explain                and why, in a sentence
     python predict.py recordings/ "more/*.edf" --json     a folder, a pattern; JSON or --csv instead of a table
     python predict.py signal.txt --fs 250 --unit mV --lead II
+    python predict.py recordings/ --csv answers.csv --workers 4     many: run it again to continue
     python predict.py --check                             versions, the model and its answer on a known recording
 
 Recordings may have any sampling rate and last from 5 s to hours: longer ones than the model's input are cut into
 windows, whose logits are averaged. Exit status: 0 all are classified, 1 some file or the model cannot be used
 (the rest is classified all the same), 2 wrong flags.
+
+With --csv FILE each row is written as soon as it is known, in the order in which they come; a column more, fingerprint,
+tells the model and the flags. Recordings that have a row in the file are not classified again.
 """
 
 import csv
 import dataclasses
+import functools
 import glob
 import hashlib
 import json
@@ -25,6 +30,8 @@ from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
+import batches
+import inference
 import quality
 import reading
 import runs
@@ -32,7 +39,7 @@ from recipes import CLASSES
 from shell import UserError, parser, printable, progress, run_script, say, shortened
 
 SHIPPED = Path(__file__).parent / "pretrained"
-CHUNK, SAMPLES = 64, 10_000_000  # recordings, and about their samples, in memory at a time
+SAMPLES = 10_000_000  # about as many are in memory at a time
 KEYS = ("file", "class", "uncertain", "probabilities", "seconds", "reasons", "doubts", "notes", "error")
 RECORDINGS = (".edf", ".bdf", ".atc", ".dcm")  # what else lies in a folder is looked at where it holds no WFDB records
 SUFFIXES = (*RECORDINGS, ".csv", ".txt", ".tsv", ".npy", ".npz", ".h5", ".hdf5", ".parquet", ".xlsx", ".json", ".xml")
@@ -41,23 +48,95 @@ SUFFIXES = (*RECORDINGS, ".csv", ".txt", ".tsv", ".npy", ".npz", ".h5", ".hdf5",
 def main():
     arguments = parse()
     try:
-        paths = find(arguments.files, arguments.recursive)
-        models = load(arguments.model)
-        options = arguments.lead, arguments.fs, arguments.unit
         if arguments.check:
-            return check(arguments.model, models)
+            return check(arguments.model, load(arguments.model))
+        paths = find(arguments.files, arguments.recursive)
+        if arguments.dask:
+            paths = [path.absolute() for path in paths]  # by which its workers find them
+        failed, count = (write_csv if arguments.csv not in (None, "-") else show)(paths, arguments)
     except UserError as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         return 1
-    rows = classify(paths, models, options, arguments.confidence, arguments.explain or arguments.json)
-    show = print_json if arguments.json else print_csv if arguments.csv else print_table
-    # A name or a note that the terminal cannot show must not cost the answers.
-    sys.stdout.reconfigure(encoding="utf-8" if show != print_table else None, errors="backslashreplace")
-    show(rows)
-    failed = sum("error" in row for row in rows)
     if failed:
-        say(f"{failed} of {len(rows)} files could not be classified")
+        say(f"{failed} of {count} files could not be classified")
     return 1 if failed else 0
+
+
+def show(paths, arguments):
+    """Print the rows of all `paths`, in their order; (how many failed, how many there are)."""
+    places = {str(path): place for place, path in enumerate(paths)}
+    rows = sorted(classified(paths, arguments), key=lambda row: places[row["file"]])
+    form = print_json if arguments.json else print_csv if arguments.csv else print_table
+    # A name or a note that the terminal cannot show must not cost the answers.
+    sys.stdout.reconfigure(encoding="utf-8" if form != print_table else None, errors="backslashreplace")
+    form(rows)
+    return sum("error" in row for row in rows), len(rows)
+
+
+def write_csv(paths, arguments):
+    """Append the rows of those `paths` that have none yet to the file of --csv; (how many failed, how many it has)."""
+    names = [*columns(arguments.explain), "fingerprint"]
+    settings = [digests(arguments.model), arguments.lead, arguments.fs, arguments.unit, arguments.confidence]
+    fingerprint = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]
+    known = batches.answered(arguments.csv, names, fingerprint)
+    own = Path(arguments.csv).resolve()  # which may lie in the folder of the recordings
+    new = [path for path in paths if _written(path) not in known and path.resolve() != own]
+
+    def rows():
+        for row in classified(new, arguments) if new else ():
+            known[row["file"]] = "error" in row
+            yield flat(row, names) | {"fingerprint": fingerprint}
+
+    batches.append(arguments.csv, names, rows())
+    print(f"wrote {arguments.csv}")
+    return sum(known.values()), len(known)
+
+
+def _written(path):
+    return harmless(str(path)).encode("utf-8", "backslashreplace").decode()  # as `batches.append` writes it
+
+
+def classified(paths, arguments):
+    """Yield the rows of `paths` as they come: on this process, on --workers or on the cluster of --dask."""
+    given = (arguments.lead, arguments.fs, arguments.unit), arguments.confidence, arguments.explain or arguments.json
+    if arguments.dask or arguments.workers > 1:
+        for path in arguments.model:
+            runs.read_card(path)
+        models = tuple(path.resolve() for path in arguments.model)
+        # By its module's name, by which other processes find it.
+        work = functools.partial(import_module("predict").work, models, digests(models), *given)
+        if arguments.dask:
+            rows = batches.by_dask(work, paths, arguments.dask)
+        else:
+            rows = batches.by_processes(work, paths, arguments.workers)
+    else:
+        rows = classify(paths, load(arguments.model), *given)
+    with progress(len(paths), "classifying", "recording") as bar:
+        for row in rows:
+            bar.update()
+            yield row
+
+
+def work(models, expected, options, confidence, explained, paths):
+    """The list of rows of `paths`, as another process makes it: by the saved models of the files `models`, which must
+    have the `digests` that are expected.
+    """
+    return list(classify(paths, _load_once(models, expected), options, confidence, explained))
+
+
+@functools.cache
+def _load_once(models, expected):
+    if digests(models) != expected:
+        raise UserError(f"{' or '.join(map(str, models))} is another model to the workers than here; copy it there")
+    return load(models)
+
+
+def digests(paths):
+    """The SHA-256 of each file, in hexadecimal digits."""
+    try:
+        return tuple(hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in paths)
+    except OSError as error:
+        raise UserError(f"{error.filename} cannot be read ({error.strerror}); name another model") from error
 
 
 def parse():
@@ -90,17 +169,33 @@ def parse():
     )
     form = flags.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
-    form.add_argument("--csv", action="store_true", help="print CSV")
+    form.add_argument(
+        "--csv",
+        nargs="?",
+        const="-",
+        metavar="FILE",
+        help="print CSV, or append it to FILE.csv and leave out what it has",
+    )
+    many = flags.add_mutually_exclusive_group()
+    many.add_argument("--workers", type=int, default=1, metavar="N", help="processes that classify")
+    many.add_argument("--dask", metavar="ADDRESS", help="have the workers of a Dask cluster classify")
     flags.add_argument(
         "--check", action="store_true", help="print versions and the model's answer on a known recording"
     )
     arguments = flags.parse_args()
+    if arguments.csv not in (None, "-") and not batches.is_table(arguments.csv, columns(False)[:3]):
+        arguments.files.insert(0, arguments.csv)  # --csv alone, and then a recording
+        arguments.csv = "-"
     if not arguments.files and not arguments.check:
         flags.error("name recordings, a folder or a pattern, or pass --check")
     if arguments.files and arguments.check:
         flags.error("--check has a recording of its own; name others without it")
     if any(name.endswith(".keras") for name in arguments.files):
         flags.error("a model is not a recording; write --model before each of several models")
+    if arguments.workers < 1:
+        flags.error(f"--workers must be 1 or more, not {arguments.workers}")
+    if "-" in arguments.files and (arguments.dask or arguments.workers > 1):
+        flags.error("standard input cannot be shared; name files, or leave --workers and --dask out")
     if not 0 <= arguments.confidence <= 1:
         flags.error(f"--confidence must be from 0 to 1, not {arguments.confidence}")
     low, high = reading.RATES
@@ -114,7 +209,7 @@ def load(paths):
     """[`runs.Saved`] of saved models. Whatever a model was trained to read, here the whole recording counts."""
     for path in paths:
         runs.read_card(path)  # before the first one is loaded, which takes seconds
-    models = [runs.load(path) for path in paths]
+    models = [runs.load(path, light=True) for path in paths]
     return [
         saved._replace(card=saved.card._replace(recipe=dataclasses.replace(saved.card.recipe, vote=True)))
         for saved in models
@@ -178,26 +273,26 @@ def inside(folder):
 
 
 def classify(paths, models, options, confidence, explained):
-    """A dict for each of `paths`: file, class, uncertain, probabilities, seconds and notes; or file and error.
+    """Yield a dict for each of `paths`: file, class, uncertain, probabilities, seconds and notes; or file and error.
 
     models: [`runs.Saved`], whose probabilities are averaged; options: lead, fs and unit, as `reading.read` takes
     them; confidence: the probability below which a class is called uncertain; explained: add the `reasons`.
     """
     rows, waiting = [], []  # waiting: (row, recording) of those that are read and not yet classified
-    with progress(len(paths), "classifying", "recording") as bar:
-        for path in paths:
-            row = {"file": str(path)}
-            rows.append(row)
-            try:
-                waiting.append((row, reading.read(path, *options)))
-            except UserError as error:
-                row["error"] = shortened(str(error))
-            if len(waiting) == CHUNK or sum(len(recording.signal) for _, recording in waiting) > SAMPLES:
-                answer(waiting, models, confidence, explained)
-            bar.update()
-        if waiting:
+    for path in paths:
+        row = {"file": str(path)}
+        rows.append(row)
+        try:
+            waiting.append((row, reading.read(path, *options)))
+        except UserError as error:
+            row["error"] = shortened(str(error))
+        if len(waiting) == batches.CHUNK or sum(len(recording.signal) for _, recording in waiting) > SAMPLES:
             answer(waiting, models, confidence, explained)
-    return rows
+            yield from rows
+            rows.clear()
+    if waiting:
+        answer(waiting, models, confidence, explained)
+    yield from rows
 
 
 def answer(waiting, models, confidence, explained):
@@ -256,42 +351,46 @@ def print_json(rows):
 
 def print_csv(rows):
     """Print the rows as CSV, a column for each probability."""
-    names = [
-        "file",
-        "class",
-        "uncertain",
-        *(f"probability_{name}" for name in CLASSES),
-        "seconds",
-        "doubts",
-        "notes",
-        "error",
-    ]
-    if any("reasons" in row for row in rows):
-        names.insert(-3, "reasons")
+    names = columns(any("reasons" in row for row in rows))
     writer = csv.DictWriter(sys.stdout, names, lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        flat = {name: row.get(name, "") for name in names}
-        flat |= {f"probability_{name}": p for name, p in row.get("probabilities", {}).items()}
-        if "reasons" in row:
-            flat["reasons"] = row["reasons"]["sentence"]
-        texts = {"file": row["file"], "error": row.get("error", "")}
-        texts |= {name: "; ".join(row.get(name, [])) for name in ("doubts", "notes")}
-        writer.writerow(flat | {name: harmless(printable(text)) for name, text in texts.items()})
+        writer.writerow(flat(row, names))
 
 
-def harmless(cell):
-    """A cell of text that no spreadsheet takes for a formula."""
-    return f"'{cell}" if re.match(r"[=+@-].", cell) else cell
+def columns(explained):
+    """The names of the columns of a CSV table, with or without the reasons."""
+    names = ["file", "class", "uncertain", *(f"probability_{name}" for name in CLASSES), "seconds"]
+    return [*names, *["reasons"] * bool(explained), "doubts", "notes", "error"]
+
+
+def flat(row, names):
+    """{name: value} of a row, as a line of CSV with the columns `names` has them."""
+    values = {name: row.get(name, "") for name in names}
+    values |= {f"probability_{name}": p for name, p in row.get("probabilities", {}).items()}
+    if "reasons" in row:
+        values["reasons"] = row["reasons"]["sentence"]
+    texts = {"file": row["file"], "error": row.get("error", "")}
+    texts |= {name: "; ".join(row.get(name, [])) for name in ("doubts", "notes")}
+    return values | {name: harmless(text) for name, text in texts.items()}
+
+
+def harmless(text):
+    """A text as a cell whose control characters are escaped, and which no spreadsheet takes for a formula."""
+    text = printable(text)
+    return f"'{text}" if re.match(r"[=+@-].", text) else text
 
 
 def check(paths, models):
     """Print versions, each model's SHA-256, and whether the shipped one answers as it did when it was made."""
-    from keras_setup import keras
+    light = all(isinstance(saved.network, inference.Onnx) for saved in models)
+    names = ("onnxruntime" if light else "keras", "numpy", "scipy")
+    print(f"Python {platform.python_version()}, " + ", ".join(f"{n} {version(n)}" for n in names))
+    if not light:
+        from keras_setup import keras
 
-    backend = keras.backend.backend()
-    print(f"Python {platform.python_version()}, " + ", ".join(f"{n} {version(n)}" for n in ("keras", "numpy", "scipy")))
-    print(f"backend {backend} {import_module(backend).__version__}")
+        backend = keras.backend.backend()
+        print(f"backend {backend} {import_module(backend).__version__}")
     for path in paths:
         title = runs.read_card(path).recipe.title
         print(f"{path}: recipe {title}, SHA-256 {hashlib.sha256(path.read_bytes()).hexdigest()}")

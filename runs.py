@@ -1,4 +1,7 @@
-"""What a run leaves behind: its model with a card, its history, its figures, and the lock while it is in work."""
+"""What a run leaves behind: its model with a card, its history, its figures, and the lock while it is in work.
+
+python runs.py --onnx FILE...        add to saved models their network as ONNX, by which predict.py needs no Keras
+"""
 
 import contextlib
 import dataclasses
@@ -9,18 +12,18 @@ import shlex
 import zipfile
 import zlib
 from collections import namedtuple
+from importlib.util import find_spec
 from pathlib import Path
 
-import filelock
-
-import dataset
+import inference
 from recipes import CLASSES, Recipe
-from shell import UserError, run_name, say, writing
+from shell import UserError, parser, run_name, run_script, say, writing
 
-# Files in the Keras zip file, which Keras passes over: the card, and the text of each booster.
-CARD, TREES = "recipe.json", "trees-{}.txt"
+# Files in the Keras zip file, which Keras passes over: the card, the text of each booster, the network once more.
+CARD, TREES, ONNX = "recipe.json", "trees-{}.txt", "network.onnx"
 
-Saved = namedtuple("Saved", "network trees card")  # Keras model, LightGBM's boosters (none where it has no trees), Card
+# network: a Keras model or an `inference.Onnx`; trees: LightGBM's boosters (none where it has no trees); card: a `Card`
+Saved = namedtuple("Saved", "network trees card")
 Card = namedtuple(
     "Card", "recipe seen fingerprint data calibration history scores measured", defaults=[None, (), None, None]
 )
@@ -29,7 +32,7 @@ Card.__doc__ = """What a model tells of itself.
 recipe: its `Recipe`; seen: the records it was trained or chosen on; fingerprint: that of its training; data: where
 its recordings were; calibration: {members: (factor, shifts) of their logits}, or None; history: a row of logs per
 epoch; scores: its F1 scores on the validation split when it was finished, None while its training goes on; measured:
-{measurements: their names, sleepecg, neurokit2, lightgbm: versions} of its trees, or None.
+{measurements: their names, package: version} of its trees, or None.
 """
 
 
@@ -75,6 +78,8 @@ class Run:
 @contextlib.contextmanager
 def lock(path, what):
     """Keep other processes off `what`; `UserError` if one has the file `path`. The lock of a dead process is free."""
+    import filelock
+
     path.parent.mkdir(parents=True, exist_ok=True)
     held, holder = filelock.FileLock(path, timeout=0), "another"
     try:
@@ -101,10 +106,25 @@ def save(network, card, path):
             archive.writestr(CARD, _card_text(card))
 
 
-def finish(path, card, trees=()):
-    """Write the network in `path` again, with another `Card` and with `trees`, LightGBM's boosters, in one step."""
+def finish(path, card, trees=(), onnx=None):
+    """Write the network in `path` again, with another `Card`, and with `trees`, LightGBM's boosters, and the network as
+    `onnx`, bytes or None, in one step.
+    """
     texts = {TREES.format(place): booster.model_to_string() for place, booster in enumerate(trees)}
-    texts[CARD] = _card_text(card)
+    if onnx:
+        texts[ONNX] = onnx
+    _put(path, texts | {CARD: _card_text(card)})
+
+
+def add_onnx(path):
+    """Write the model in `path` again, with its network as ONNX too and nothing else changed."""
+    import model
+
+    _put(path, {ONNX: model.to_onnx(load(path).network)})
+
+
+def _put(path, texts):
+    """Write the zip file `path` again with `texts`, {name: str or bytes}, in place of its members of these names."""
     with writing(path) as temporary, zipfile.ZipFile(path) as old, zipfile.ZipFile(temporary, "w") as new:
         for member in old.infolist():
             if member.filename not in texts:
@@ -137,26 +157,40 @@ def read_card(path):
     return card
 
 
-def load(path):
+def load(path, light=False):
     """The `Saved` model of a file that `finish` wrote. Nothing in it is executed: Keras's safe mode, LightGBM's text.
 
-    Raises `UserError` for a missing, foreign or damaged file.
+    light: take the network by ONNX Runtime and not by Keras, where the file has it and ONNX Runtime is installed.
+    Raises `UserError` for a missing, foreign or damaged file, and for one that needs Keras where there is none.
     """
     card = read_card(path)
-    from keras_setup import keras  # here, so that neither --help nor an error waits for TensorFlow
-
     try:
-        network = keras.models.load_model(path, compile=False, safe_mode=True)
-        return Saved(network, _trees(path, card) if card.measured else [], card)
-    except UserError:
+        network = light and _onnx(path)
+        return Saved(network or _keras(path), _trees(path, card) if card.measured else [], card)
+    except (UserError, ModuleNotFoundError):
         raise
     except Exception as error:
         raise UserError(f"{path} is damaged ({str(error)[:120]!r}); train it again") from error
 
 
-def _trees(path, card):
-    import lightgbm
+def _onnx(path):
+    if not find_spec("onnxruntime"):
+        return None
+    with zipfile.ZipFile(path) as archive:
+        return inference.Onnx(archive.read(ONNX)) if ONNX in archive.namelist() else None
 
+
+def _keras(path):
+    try:
+        from keras_setup import keras  # here, so that neither --help nor an error waits for TensorFlow
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"this needs {path} by Keras, which is not installed: pip install -r requirements.txt"
+        ) from error
+    return keras.models.load_model(path, compile=False, safe_mode=True)
+
+
+def _trees(path, card):
     import trees
 
     if card.measured["measurements"] != trees.provenance()["measurements"]:
@@ -165,7 +199,7 @@ def _trees(path, card):
         )
     with zipfile.ZipFile(path) as archive:
         names = [name for name in archive.namelist() if re.fullmatch(TREES.format("[0-9]+"), name)]
-        return [lightgbm.Booster(model_str=archive.read(name).decode()) for name in names]
+        return [trees.load(archive.read(name).decode()) for name in names]
 
 
 def add_flags(parser, models):
@@ -186,6 +220,8 @@ def open_run(run, model, data, labels):
     test: DataFrame of the recordings that no model was trained or chosen on, as `dataset.read_recordings` makes it: of
     the run's own recordings, its test split; seen: the others. Raises `UserError` when nothing unseen is left.
     """
+    import dataset  # and with it pandas
+
     given = model or Run(run or "paper").model
     paths = given if isinstance(given, list) else [given]
     # A model from elsewhere gets a name of its own, so that its figures do not mix with those of a run.
@@ -218,3 +254,15 @@ def command(script, name, model=None, data=None, labels=None):
     given = {"model": models[0] if models else None, "data": data, "labels": labels}
     flags += "".join(f" --{key} {shlex.quote(str(value))}" for key, value in given.items() if value)
     return f"python {script}{flags}"
+
+
+def main():
+    flags = parser(__doc__)
+    flags.add_argument("--onnx", type=Path, nargs="+", metavar="FILE", required=True, help="saved models")
+    for path in flags.parse_args().onnx:
+        add_onnx(path)
+        print(f"wrote {path}, now with its network as ONNX")
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -52,6 +52,8 @@ def run_script(main):
         sys.exit(main())
     except UserError as error:
         sys.exit(_say_error(error, 2))
+    except ModuleNotFoundError as error:  # of the full installation, where there is only predict.py's
+        sys.exit(_say_error(f"this needs {error.name}, which is not installed; pip install -r requirements.txt", 2))
     except KeyboardInterrupt:
         sys.exit(_say_error("interrupted; run the same command again to continue", 130))
     except BrokenPipeError:
@@ -149,6 +151,18 @@ def make_folders(*folders):
                 pass
         except OSError as error:
             raise UserError(f"cannot write into {folder}: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def hidden(*packages):
+    """Meanwhile, importing any of `packages` fails, as if it were not installed, unless it is imported already."""
+    blocked = [name for name in packages if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(blocked))
+    try:
+        yield
+    finally:
+        for name in blocked:
+            del sys.modules[name]
 
 
 @contextlib.contextmanager

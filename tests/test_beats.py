@@ -5,6 +5,7 @@ import pytest
 import scipy.signal
 
 import beats
+import dataset
 import synthetic
 
 FS = synthetic.FS
@@ -55,6 +56,33 @@ def test_both_detectors_find_the_true_beats(kind, rate):
     for name in beats.DETECTORS:  # one patient in five may be hard, and NeuroKit2 misses some extrasystoles
         assert np.mean(recalls[name]) > 0.9 and np.mean(precisions[name]) > 0.92, name
         assert np.median(recalls[name]) > 0.9 and np.median(precisions[name]) > 0.99, name
+
+
+def peaks_of_neurokit(signal):
+    from neurokit2 import ecg_findpeaks  # slow to import
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it takes the mean of no complexes at all
+        return ecg_findpeaks(signal, beats.RATE, "neurokit")["ECG_R_Peaks"]
+
+
+def test_the_second_detector_is_neurokits_own():
+    found = 0
+    for seed, kind in enumerate(("sinus", "fibrillation", "ventricular", "block")):
+        conditioned = beats.condition(heart(kind, 80, seed)[0], FS).signal
+        noise = np.random.default_rng(seed).normal(0, 1, 10 * FS)
+        for signal in (conditioned, -conditioned, conditioned[: 2 * FS], noise, np.linspace(0, 1, 10 * FS)):
+            expected = peaks_of_neurokit(signal)
+            np.testing.assert_array_equal(beats._steep_peaks(signal), expected)
+            found += len(expected)
+    assert found > 200
+
+
+@pytest.mark.slow
+def test_the_second_detector_is_neurokits_own_on_real_recordings(real_set):
+    table = dataset.read_recordings(real_set).iloc[::10]
+    for signal in (beats.condition(*pair).signal for pair in zip(table.signal, table.sampling_rate, strict=True)):
+        np.testing.assert_array_equal(beats._steep_peaks(signal), peaks_of_neurokit(signal))
 
 
 @pytest.mark.parametrize("rate", [50, 128, 500, 510.227, 4000])

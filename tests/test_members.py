@@ -74,7 +74,7 @@ def test_a_model_file_holds_its_trees(signals, boosters, tmp_path, monkeypatch):
     few = signals[:5], [300] * 5
     said = members.answers(saved, *few, keep=False)
     np.testing.assert_array_equal(said["trees"], trees.classify(boosters, beats.measure_all(*few, keep=False)))
-    np.testing.assert_allclose(said["network"], model.classify(network, RECIPE, *few, keep=False), atol=1e-5)
+    np.testing.assert_allclose(said["network"], members.by_network(network, RECIPE, *few, keep=False), atol=1e-5)
     logits = 2 * (np.log(said["network"]) + np.log(said["trees"])) / 2 + [0, 1, 0, 0]
     expected = scipy.special.softmax(logits, axis=1)
     np.testing.assert_allclose(members.classify([saved], *few, keep=False), expected, atol=1e-6)

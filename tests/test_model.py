@@ -12,6 +12,8 @@ import pytest
 from conftest import PROJECT
 
 import dataset
+import inference
+import members
 import model
 import preprocessing
 import runs
@@ -101,7 +103,7 @@ def check_saved_model(network, images, features, path):
     loaded, trees, kept = runs.load(path)
     assert kept == card == runs.read_card(path) and trees == []
     from_features = network.head.predict(features, verbose=0)
-    np.testing.assert_allclose(model.predict(loaded, images), from_features, atol=1e-4)
+    np.testing.assert_allclose(inference.predict(loaded, images), from_features, atol=1e-4)
     assert np.ptp(from_features, axis=0).max() > 1e-3  # else any two models would agree
     assert [entry.name for entry in path.parent.glob(".*")] == []
     runs.finish(path, card._replace(calibration=None))
@@ -134,12 +136,12 @@ def test_classify_keeps_features_of_a_frozen_base(network, table, features, tmp_
     monkeypatch.setattr(model, "FEATURES", tmp_path)
     few = table.signal[:5], table.sampling_rate[:5]
     expected = network.head.predict(features[:5], verbose=0)
-    np.testing.assert_allclose(model.classify(network.complete, RECIPE, *few), expected, atol=1e-4)
+    np.testing.assert_allclose(members.by_network(network.complete, RECIPE, *few), expected, atol=1e-4)
     assert len(list(tmp_path.glob("*/*.npz"))) == 1
     monkeypatch.setattr(model, "FEATURES", tmp_path / "other")
     tuned = dataclasses.replace(RECIPE, fine_tune=True)
-    np.testing.assert_allclose(model.classify(network.complete, tuned, *few), expected, atol=1e-4)
-    np.testing.assert_allclose(model.classify(network.complete, RECIPE, *few, keep=False), expected, atol=1e-4)
+    np.testing.assert_allclose(members.by_network(network.complete, tuned, *few), expected, atol=1e-4)
+    np.testing.assert_allclose(members.by_network(network.complete, RECIPE, *few, keep=False), expected, atol=1e-4)
     assert not (tmp_path / "other").exists()
 
 

@@ -16,6 +16,7 @@ from scipy.io import savemat
 from wandb_server import WandbServer
 
 import dataset
+import inference
 import members
 import predict
 import runs
@@ -66,6 +67,7 @@ def test_the_improved_run_leaves_the_same_files_as_the_papers(trained, evaluatio
     assert not list(trained.glob("models/*.npz"))  # the checkpoint of a finished training
     card = runs.read_card(trained / "models/improved.keras")
     assert card.recipe.backbone == "compact" and card.recipe.image == RECIPES["improved"].image
+    assert isinstance(runs.load(trained / "models/improved.keras", light=True).network, inference.Onnx)
     split = pd.read_csv(trained / "data/split.csv")
     assert card.seen == set(split.record[split.split != "test"])
     metrics = json.loads((trained / "figures/improved/metrics.json").read_text())
@@ -158,6 +160,30 @@ def test_predictions_are_those_of_evaluation(trained, evaluation, classify):
     columns = [name for name in expected if name.startswith("probability_")]
     np.testing.assert_allclose(rows[columns], expected[columns], atol=2e-3)
     assert np.ptp(rows[columns], axis=0).max() > 0.004
+
+
+def test_a_table_in_the_folder_of_its_recordings_continues(trained, classify):
+    folder = trained / "texts"
+    folder.mkdir()
+    signal = recording("N", 12, np.random.default_rng(0))
+    np.savetxt(folder / "one.txt", signal)
+    command = ("texts", "--fs", "300", "--unit", "uV", "--csv", "texts/answers.csv")
+    assert classify(*command) == (0, "wrote texts/answers.csv\n", "")
+    first = (folder / "answers.csv").read_text()
+    np.savetxt(folder / "two.txt", signal[::-1])
+    np.savetxt(folder / "three.txt", signal[:600])
+    status, out, err = classify(*command)
+    assert (status, out) == (1, "wrote texts/answers.csv\n") and "1 of 3 files could not be classified" in err
+    text = (folder / "answers.csv").read_text()
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert text.startswith(first) and [row["file"] for row in rows] == [
+        f"texts/{name}.txt" for name in ("one", "three", "two")
+    ]
+    assert classify(*command)[0] == 1 and (folder / "answers.csv").read_text() == text
+    _, printed, _ = classify("--csv", "texts/one.txt", "--fs", "300", "--unit", "uV")
+    assert printed.splitlines()[1] == first.splitlines()[1].rsplit(",", 1)[0]
+    status, _, err = classify(*command, "--confidence", "0.6")
+    assert status == 1 and "with other flags" in err and (folder / "answers.csv").read_text() == text
 
 
 def test_reasons_are_given_when_asked_for_and_always_in_json(classify):
