@@ -5,11 +5,13 @@
     python predict.py A00001.hea --explain                and why, in a sentence
     python predict.py recordings/ "more/*.edf" --json     a folder, a pattern; JSON or --csv instead of a table
     python predict.py signal.txt --fs 250 --unit mV --lead II
+    python predict.py holter.edf --windows                a row for each 30 s, and the episodes of fibrillation
+    python predict.py recordings/ --html pages            a page for each recording, and pages/index.html
     python predict.py --check                             versions, the model and its answer on a known recording
 
 Recordings may have any sampling rate and last from 5 s to hours: longer ones than the model's input are cut into
-windows, whose logits are averaged. Exit status: 0 all are classified, 1 some file or the model cannot be used
-(the rest is classified all the same), 2 wrong flags.
+windows, whose logits are averaged, and from 5 minutes on the episodes of fibrillation are told. Exit status: 0 all are
+classified, 1 some file or the model cannot be used (the rest is classified all the same), 2 wrong flags.
 """
 
 import csv
@@ -20,6 +22,7 @@ import json
 import os
 import platform
 import sys
+from collections import namedtuple
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -31,8 +34,22 @@ from shell import UserError, parser, progress, run_script, say
 
 SHIPPED = Path(__file__).parent / "pretrained"
 CHUNK, SAMPLES = 64, 10_000_000  # recordings, and about their samples, in memory at a time
-KEYS = ("file", "class", "uncertain", "probabilities", "seconds", "reasons", "notes", "error")
+KEYS = (
+    "file",
+    "class",
+    "uncertain",
+    "probabilities",
+    "seconds",
+    "fibrillation",
+    "windows",
+    "reasons",
+    "notes",
+    "error",
+)
 RECORDINGS = (".edf", ".bdf", ".atc", ".dcm")  # what else lies in a folder is looked at where it holds no WFDB records
+# What is asked for of each recording, as `classify` takes it.
+Wanted = namedtuple("Wanted", "confidence explained windowed page")
+EPISODES = ("share", "seconds", "readable", "episodes", "longest")  # what CSV tells of them
 SUFFIXES = (*RECORDINGS, ".csv", ".txt", ".tsv", ".npy", ".npz", ".h5", ".hdf5", ".parquet", ".xlsx", ".json", ".xml")
 
 
@@ -47,7 +64,13 @@ def main():
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    rows = classify(paths, models, options, arguments.confidence, arguments.explain or arguments.json)
+    explained = arguments.explain or arguments.json
+    try:
+        page = page_writer(arguments.html, models) if arguments.html else None
+        rows = classify(paths, models, options, arguments.confidence, explained, arguments.windows, page)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     show = print_json if arguments.json else print_csv if arguments.csv else print_table
     # A name or a note that the terminal cannot show must not cost the answers.
     sys.stdout.reconfigure(encoding="utf-8" if show != print_table else None, errors="backslashreplace")
@@ -81,6 +104,12 @@ def parse():
     )
     flags.add_argument(
         "--explain", action="store_true", help="say why in a sentence: rate, rhythm, P waves, and what decided"
+    )
+    flags.add_argument(
+        "--windows", action="store_true", help="a row for each window of 30 s too, and the episodes of fibrillation"
+    )
+    flags.add_argument(
+        "--html", type=Path, metavar="FOLDER", help="write a page for each recording and an index.html that lists them"
     )
     form = flags.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
@@ -154,12 +183,15 @@ def inside(folder):
     return found
 
 
-def classify(paths, models, options, confidence, explained):
+def classify(paths, models, options, confidence, explained, windowed=False, page=None):
     """A dict for each of `paths`: file, class, uncertain, probabilities, seconds and notes; or file and error.
 
     models: [`runs.Saved`], whose probabilities are averaged; options: lead, fs and unit, as `reading.read` takes
-    them; confidence: the probability below which a class is called uncertain; explained: add the `reasons`.
+    them; confidence: the probability below which a class is called uncertain; explained: add the `reasons`; windowed:
+    add the `windows` and, which recordings from 5 minutes on have always, the `fibrillation`; page: a function of
+    (row, recording, windows) that is called with each row, or None.
     """
+    wanted = Wanted(confidence, explained, windowed, page)
     rows, waiting = [], []  # waiting: (row, recording) of those that are read and not yet classified
     with progress(len(paths), "classifying", "recording") as bar:
         for path in paths:
@@ -169,41 +201,109 @@ def classify(paths, models, options, confidence, explained):
                 waiting.append((row, reading.read(path, *options)))
             except UserError as error:
                 row["error"] = str(error)
+                if page:
+                    page(row, None, None)
             if len(waiting) == CHUNK or sum(len(recording.signal) for _, recording in waiting) > SAMPLES:
-                answer(waiting, models, confidence, explained)
+                answer(waiting, models, wanted)
             bar.update()
         if waiting:
-            answer(waiting, models, confidence, explained)
+            answer(waiting, models, wanted)
     return rows
 
 
-def answer(waiting, models, confidence, explained):
-    """Write what the models say of each recording into its row, for all (row, recording) in `waiting`, and empty it."""
+def answer(waiting, models, wanted):
+    """Write what the models say of each recording into its row, for all (row, recording) in `waiting`, and empty it.
+
+    wanted: a `Wanted`.
+    """
+    import episodes
+
+    short = [pair for pair in waiting if _seconds(pair[1]) <= episodes.LONG]
+    if short:
+        answers = together([recording for _, recording in short], models, wanted)
+        for pair, said in zip(short, answers, strict=True):
+            complete(*pair, said, in_windows(*pair, models, wanted), models, wanted)
+    for row, recording in waiting:
+        if _seconds(recording) > episodes.LONG:
+            windows = in_windows(row, recording, models, wanted)
+            complete(row, recording, (episodes.overall(windows), windows.rows), windows, models, wanted)
+    waiting.clear()
+
+
+def _seconds(recording):
+    return len(recording.signal) / recording.sampling_rate
+
+
+def together(recordings, models, wanted):
+    """[(probabilities (4,), measurements of its heartbeats (windows, measurements) or None)] of some recordings."""
     import members
 
-    rate = models[0].card.recipe.sampling_rate
-    signals, rates, _ = zip(*(recording for _, recording in waiting), strict=True)
+    signals, rates, _ = zip(*recordings, strict=True)
     measured = members.measure(models, signals, rates, keep=False)
-    if explained:
+    if wanted.explained or wanted.page:
         import beats
-        import reasons
 
         measured = measured or beats.measure_all(signals, rates, keep=False)
     answers = members.classify(models, signals, rates, False, measured)
-    for place, ((row, recording), probabilities) in enumerate(zip(waiting, answers, strict=True)):
-        notes = list(recording.notes)
-        if recording.sampling_rate != rate:
-            notes.append(f"resampled from {recording.sampling_rate:g} to {rate} Hz")
-        row |= {
-            "class": CLASSES[probabilities.argmax()],
-            "uncertain": bool(probabilities.max() < confidence),
-            "probabilities": {name: round(float(p), 4) for name, p in zip(CLASSES, probabilities, strict=True)},
-            "seconds": round(len(recording.signal) / recording.sampling_rate, 2),
-            "notes": notes,
-        }
-        if explained:
-            row["reasons"] = reasons.explain(probabilities, measured[0][measured[1] == place], models)
-    waiting.clear()
+    return [
+        (probabilities, measured and measured[0][measured[1] == place]) for place, probabilities in enumerate(answers)
+    ]
+
+
+def in_windows(row, recording, models, wanted):
+    """The `episodes.Windows` of a recording, or None where there is only one and nobody asked for it."""
+    import episodes
+
+    count = len(episodes.cut(len(recording.signal), recording.sampling_rate))
+    if count == 1 and not wanted.windowed:
+        return None
+    with progress(count, f"windows of {row['file']}", "window") as bar:
+        return episodes.classify(models, recording.signal, recording.sampling_rate, bar)
+
+
+def complete(row, recording, said, windows, models, wanted):
+    """Write what there is to say of a recording into its `row`, and its page.
+
+    said: (probabilities (4,), measurements) of the whole; windows: its `episodes.Windows` or None; wanted: a `Wanted`.
+    """
+    probabilities, rows = said
+    rate = models[0].card.recipe.sampling_rate
+    notes = list(recording.notes)
+    if recording.sampling_rate != rate:
+        notes.append(f"resampled from {recording.sampling_rate:g} to {rate} Hz")
+    row |= {
+        "class": CLASSES[probabilities.argmax()],
+        "uncertain": bool(probabilities.max() < wanted.confidence),
+        "probabilities": {name: round(float(p), 4) for name, p in zip(CLASSES, probabilities, strict=True)},
+        "seconds": round(_seconds(recording), 2),
+        "notes": notes,
+    }
+    if windows:
+        add_windows(row, windows, wanted)
+    if wanted.explained or wanted.page:
+        import reasons
+
+        row["reasons"] = reasons.explain(probabilities, rows, models)
+    if wanted.page:
+        wanted.page(row, recording, windows)
+    if not wanted.explained:
+        row.pop("reasons", None)
+
+
+def add_windows(row, windows, wanted):
+    """Write into a `row` what its `episodes.Windows` tell: where they disagree, the episodes, and each if wanted."""
+    import episodes
+
+    differ = episodes.disagreement(windows)
+    row["notes"] += [differ] if differ else []
+    if wanted.windowed or row["seconds"] > episodes.LONG:
+        row["fibrillation"] = episodes.summary(windows)
+    if wanted.windowed:
+        row["windows"] = episodes.table(windows, wanted.confidence)
+
+
+def page_writer(folder, models):
+    """The function of (row, recording, windows) that writes the page of each into `folder`, and renews its index."""
 
 
 def print_table(rows):
@@ -220,6 +320,25 @@ def print_table(rows):
         print(line.rstrip())
         if "reasons" in row:
             print(f"{'':<{width}}  {row['reasons']['sentence']}")
+        if "fibrillation" in row:
+            print_episodes(row, width)
+
+
+def print_episodes(row, width):
+    """Print the episodes of a row and, where it has them, its windows, indented by `width`."""
+    from episodes import clock, told
+
+    print(f"{'':<{width}}  {told(row['fibrillation'])}")
+    for episode in row["fibrillation"]["list"]:
+        print(f"{'':<{width}}  from {clock(episode['begin'])} to {clock(episode['end'])}")
+    for window in row.get("windows", []):
+        shown = f"{window['class']}, uncertain" if window["uncertain"] else window["class"]
+        heart = "-" if window["heart_rate"] is None else f"{window['heart_rate']:.0f}/min"
+        quality = "-" if window["quality"] is None else f"quality {window['quality']:.0f} %"
+        line = f"{clock(window['start']):>{width}}  {shown:<13}" + "".join(
+            f"{p:>7.3f}" for p in window["probabilities"].values()
+        )
+        print(f"{line}{window['seconds']:>10.1f}  {heart}, {quality}")
 
 
 def print_json(rows):
@@ -228,8 +347,12 @@ def print_json(rows):
 
 
 def print_csv(rows):
-    """Print the rows as CSV, a column for each probability."""
+    """Print the rows as CSV, a column for each probability; with windows, a row for each window instead."""
+    if any("windows" in row for row in rows):
+        return print_windows_csv(rows)
     names = ["file", "class", "uncertain", *(f"probability_{name}" for name in CLASSES), "seconds", "notes", "error"]
+    if any("fibrillation" in row for row in rows):
+        names[-2:-2] = [f"fibrillation_{name}" for name in EPISODES]
     if any("reasons" in row for row in rows):
         names.insert(-2, "reasons")
     writer = csv.DictWriter(sys.stdout, names, lineterminator="\n")
@@ -237,9 +360,23 @@ def print_csv(rows):
     for row in rows:
         flat = {name: row.get(name, "") for name in names}
         flat |= {f"probability_{name}": p for name, p in row.get("probabilities", {}).items()}
+        if "fibrillation" in row:
+            flat |= {f"fibrillation_{name}": row["fibrillation"][name] for name in EPISODES}
         if "reasons" in row:
             flat["reasons"] = row["reasons"]["sentence"]
         writer.writerow(flat | {"notes": "; ".join(row.get("notes", []))})
+
+
+def print_windows_csv(rows):
+    """Print the windows of the rows as CSV, a line each, and a line for each file with an error."""
+    chances = [f"probability_{name}" for name in CLASSES]
+    names = ["file", "start", "seconds", "class", "uncertain", *chances, "heart_rate", "quality", "error"]
+    writer = csv.DictWriter(sys.stdout, names, lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    for row in rows:
+        for window in row.get("windows", [{"error": row.get("error")}]):
+            flat = {f"probability_{name}": p for name, p in window.get("probabilities", {}).items()}
+            writer.writerow(window | flat | {"file": row["file"]})
 
 
 def check(paths, models):

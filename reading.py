@@ -48,10 +48,12 @@ def read(path, lead=None, fs=None, unit=None):
         doubt = f" ({channel.doubt})" if channel.doubt else ""
         raise UserError(f"{path} does not tell its {' or '.join(things)}{doubt}; pass {' and '.join(flags)}")
 
-    signal, changes = _clean(scale * np.asarray(channel.load(), np.float64), rate, path)
+    signal, name = scale * np.asarray(channel.load(), np.float64), channel.name
+    del channels, channel  # which hold all leads
+    signal, changes = _clean(signal, rate, path)
     found = no_signal(signal)
     if found:
-        raise UserError(f"{path}: {channel.name} holds {found}, and no ECG; name another recording or --lead")
+        raise UserError(f"{path}: {name} holds {found}, and no ECG; name another recording or --lead")
     if unit != "raw":
         _check_amplitude(signal, own_unit, scale, path)
     return Recording(signal, float(rate), notes + changes)
@@ -122,16 +124,18 @@ def _header(path):
 
 def _clean(signal, rate, path):
     """(signal, notes) without gaps and constant ends, of a signal (samples,) at a rate in Hz."""
-    known = np.flatnonzero(np.isfinite(signal))
-    if not known.size:
+    finite = np.isfinite(signal)
+    if not finite.any():
         raise UserError(f"{path} holds no samples; export the recording again")
     notes = []
-    ends = len(signal) - (known[-1] + 1 - known[0])
+    first, stop = finite.argmax(), len(signal) - finite[::-1].argmax()
+    ends = len(signal) - (stop - first)
     if ends:
         notes.append(f"at the ends {ends} samples were missing and were cut off")
-    signal, known = signal[known[0] : known[-1] + 1], known - known[0]
-    missing = len(signal) - len(known)
+    signal, finite = signal[first:stop], finite[first:stop]
+    missing = len(signal) - np.count_nonzero(finite)
     if missing:
+        known = np.flatnonzero(finite)
         longest = (np.diff(known).max() - 1) / rate
         if longest > GAP_SECONDS or missing > GAP_SHARE * len(signal):
             raise UserError(
@@ -141,10 +145,10 @@ def _clean(signal, rate, path):
         signal = np.interp(np.arange(len(signal)), known, signal[known])
         notes.append(f"{missing} sample{'s were' if missing > 1 else ' was'} missing and interpolated")
 
-    changes = np.flatnonzero(np.diff(signal))
-    if not changes.size:
+    changes = signal[1:] != signal[:-1]
+    if not changes.any():
         raise UserError(f"{path} is constant throughout; name another recording or --lead")
-    first, last = changes[0] + 1, changes[-1] + 1  # of what lies between the constant ends
+    first, last = changes.argmax() + 1, len(changes) - changes[::-1].argmax()  # of what lies between the constant ends
     stop = len(signal)
     if (stop - last) / rate >= CONSTANT_SECONDS:
         notes.append(f"the last {(stop - last) / rate:.1f} s were constant and were cut off")
