@@ -336,11 +336,17 @@ def _rhythm(rr):
     return values | _extrasystoles(rr) | _disorder(rr[:MOST])
 
 
+def timing(rr):
+    """(which are early, which are late, what is usual around each) of the intervals `rr` (intervals,) in s."""
+    local = scipy.ndimage.median_filter(rr, 7, mode="nearest") if len(rr) > 7 else np.median(rr)
+    return rr < 0.88 * local, rr > 1.1 * local, local
+
+
 def _extrasystoles(rr):
     """Measurements of the intervals `rr` (intervals,) in s that stand out of their neighbours."""
     usual, changes = np.median(rr), np.abs(np.diff(rr)) / np.median(rr)
-    local = scipy.ndimage.median_filter(rr, 7, mode="nearest") if len(rr) > 7 else usual
-    early, late, middle = rr < 0.88 * local, rr > 1.1 * local, np.abs(rr / local - 1) < 0.12
+    early, late, local = timing(rr)
+    middle = np.abs(rr / local - 1) < 0.12
     inner = changes[middle[1:] & middle[:-1]]
     inner = inner if len(inner) > 2 else np.full(1, np.nan)
     return {

@@ -16,6 +16,7 @@ classified, 1 some file or the model cannot be used (the rest is classified all 
 
 import csv
 import dataclasses
+import functools
 import glob
 import hashlib
 import json
@@ -30,7 +31,7 @@ from pathlib import Path
 import reading
 import runs
 from recipes import CLASSES
-from shell import UserError, parser, progress, run_script, say
+from shell import UserError, make_folders, parser, progress, run_script, say
 
 SHIPPED = Path(__file__).parent / "pretrained"
 CHUNK, SAMPLES = 64, 10_000_000  # recordings, and about their samples, in memory at a time
@@ -66,8 +67,13 @@ def main():
         return 1
     explained = arguments.explain or arguments.json
     try:
-        page = page_writer(arguments.html, models) if arguments.html else None
+        listed, page = {}, None
+        if arguments.html:
+            make_folders(arguments.html)
+            page = functools.partial(write_page, arguments.html, models, arguments.confidence, listed)
         rows = classify(paths, models, options, arguments.confidence, explained, arguments.windows, page)
+        if arguments.html:
+            write_index(arguments.html, [listed[row["file"]] for row in rows])
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -302,8 +308,24 @@ def add_windows(row, windows, wanted):
         row["windows"] = episodes.table(windows, wanted.confidence)
 
 
-def page_writer(folder, models):
-    """The function of (row, recording, windows) that writes the page of each into `folder`, and renews its index."""
+def write_page(folder, models, confidence, listed, row, recording, windows):
+    """Write the page of a recording into `folder` and note it in `listed`, {file: (row, name of its page)}.
+
+    A file with an error has no recording, and no page.
+    """
+    import pages
+
+    number = 1 + sum(name is not None for _, name in listed.values())
+    name = pages.recording(folder, number, row, recording, windows, models, confidence) if recording else None
+    listed[row["file"]] = dict(row), name
+
+
+def write_index(folder, listed):
+    """Write the index of the pages that `write_page` has written."""
+    import pages
+
+    pages.index(folder, listed)
+    say(f"wrote {folder / 'index.html'}; open it in a browser")
 
 
 def print_table(rows):
