@@ -82,7 +82,8 @@ def index(folder, listed):
     rows.sort(key=lambda row: (not row["uncertain"], row["class"] is None))
     kinds = STYLES | {"uncertain": "uncertain", "refused": "refused"}
     counts = {name: sum(kind in row["kinds"].split() for row in rows) for name, kind in kinds.items()}
-    render("index.html", folder / "index.html", "index.js", rows=rows, counts=counts, kinds=kinds)
+    long = any(row["share"] is not None for row in rows)
+    render("index.html", folder / "index.html", "index.js", rows=rows, counts=counts, kinds=kinds, fibrillation=long)
 
 
 def _listed(row, page):
@@ -96,7 +97,8 @@ def _listed(row, page):
         "uncertain": row.get("uncertain", False),
         "probability": max(row["probabilities"].values()) if "class" in row else None,
         "seconds": row.get("seconds"),
-        "heart": row["reasons"]["measurements"]["heart rate"] if "class" in row else None,
+        # Of noise, what looks like beats tells no rate.
+        "heart": row["reasons"]["measurements"]["heart rate"] if row.get("class", "~") != "~" else None,
         "share": (row.get("fibrillation") or {}).get("share"),
         "sentence": row["reasons"]["sentence"] if "class" in row else "",
         "error": row.get("error"),
@@ -135,7 +137,7 @@ def recording(folder, number, row, read, windows, models, confidence):
         sampling_rate=read.sampling_rate,
         episodes=episodes.told(row["fibrillation"]) if "fibrillation" in row else None,
         listed=sorted(sorted(found, key=lambda e: e["begin"] - e["end"])[:MOST_EPISODES], key=lambda e: e["begin"]),
-        overview=overview(windows, row["seconds"], peaks, pieces if long else []),
+        overview=overview(windows, row["seconds"], peaks, pieces if long else [], found),
         traces=pieces,
         clipped=any(strip["clipped"] for piece in pieces for strip in piece["strips"]),
         cold=None if warm else COLD,
@@ -279,10 +281,11 @@ def _label(begin, seconds, kinds):
 # ── Overview ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def overview(windows, seconds, peaks, picks):
+def overview(windows, seconds, peaks, picks, found):
     """Rows over the whole recording: classes of its windows as a strip, where there are some, and the heart rate.
 
-    peaks: times of the R peaks in s, whose rate is drawn where there are no windows; picks: the pieces that links open.
+    peaks: times of the R peaks in s, whose rate is drawn where there are no windows; picks: the pieces that links open;
+    found: the episodes, as `episodes.summary` lists them.
     """
     course = _course(windows, peaks)
     known = course.rates[np.isfinite(course.rates)]
@@ -291,7 +294,10 @@ def overview(windows, seconds, peaks, picks):
     begins = np.arange(0, seconds, span)
     return {
         "lines": [
-            _overview_line(course, begin, min(begin + span, seconds), span, (low, high), picks) for begin in begins
+            _overview_line(course, begin, min(begin + span, seconds), span, (low, high))
+            | {"picks": [_pick(piece, begin, span) for piece in picks if begin <= piece["begin"] < begin + span]}
+            | {"episodes": _bands(found, begin, span)}
+            for begin in begins
         ],
         "strip": [name for place, name in enumerate(CLASSES) if (course.classes == place).any()],
         "low": f"{low:.0f}",
@@ -316,7 +322,7 @@ def readable_rates(windows):
     return np.where(windows.probabilities.argmax(1) == CLASSES.index("~"), np.nan, rates)
 
 
-def _overview_line(course, begin, end, span, bounds, picks):
+def _overview_line(course, begin, end, span, bounds):
     """A row of the overview from `begin` to `end` (s), 1000 units wide where it lasts `span`; bounds: of the rate."""
     middles = (course.begins + course.ends) / 2
     inside = (middles >= begin) & (middles < end)
@@ -338,8 +344,13 @@ def _overview_line(course, begin, end, span, bounds, picks):
         "shares": shares,
         "heart": heart,
         "rate": _curve((lefts + rights) / 2, 42 - 40 * (rates - bounds[0]) / (bounds[1] - bounds[0])),
-        "picks": [_pick(piece, begin, span) for piece in picks if begin <= piece["begin"] < end],
     }
+
+
+def _bands(found, begin, span):
+    """The path of the episodes in a row from `begin` (s), which is `span` s long."""
+    ends = [np.clip([(each[key] - begin) / span * 1000 for key in ("begin", "end")], 0, 1000) for each in found]
+    return "".join(f"M{left:.1f} 43H{right:.1f}V46H{left:.1f}z" for left, right in ends if right > left)
 
 
 def _curve(x, y):
