@@ -29,7 +29,7 @@ HEIGHT = 300, 800  # the least and most of a row, with its beats above and its h
 CLIP = 300  # 3 mV
 TOP, BOTTOM = 40, 50  # room for the beats and the heat
 WARMTH = 0.5  # s
-MOST_TRACES, MOST_EPISODES = 12, 100  # of a long recording, so that its page stays below 1 MB
+MOST_TRACES, MOST_EPISODES = 12, 40  # of a long recording, so that its page stays below 1 MB
 ROWS = 6  # of the timeline, at most
 SPANS = [
     60 * minutes for minutes in (1, 2, 5, 10, 15, 30, 60, 120, 240, 480, 1440, 10080)

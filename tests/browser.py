@@ -1,6 +1,7 @@
 """A headless Chromium that opens pages, spoken to through pipes in its DevTools protocol."""
 
 import base64
+import fcntl
 import json
 import os
 import shutil
@@ -17,12 +18,15 @@ class Browser:
         self.profile = profile
 
     def __enter__(self):
-        theirs_in, self.out = os.pipe()
-        self.into, theirs_out = os.pipe()
+        pipes = [*os.pipe(), *os.pipe()]
+        # Far from 3 and 4, where the browser looks for its ends.
+        theirs_in, self.out, self.into, theirs_out = (fcntl.fcntl(each, fcntl.F_DUPFD, 20) for each in pipes)
+        for each in pipes:
+            os.close(each)
         command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", "--no-first-run"]
         command += ["--disable-background-networking", f"--user-data-dir={self.profile}", "about:blank"]
         self.process = subprocess.Popen(
-            ["sh", "-c", f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}', "sh", *command],
+            ["bash", "-c", f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}', "bash", *command],
             pass_fds=(theirs_in, theirs_out),
             stderr=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -78,7 +82,7 @@ class Browser:
 
     def run(self, expression):
         """The value of a JavaScript expression."""
-        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, userGesture=True)
+        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
