@@ -225,6 +225,64 @@ def test_rates_lengths_and_the_table(trained, classify):
     assert status == 0 and float(row["seconds"]) == 300 and row["uncertain"] == "True"
 
 
+def test_long_recordings_tell_their_episodes_and_windows_are_rows(trained, classify):
+    rng = np.random.default_rng(3)
+    savemat(
+        trained / "hour.mat", {"val": np.concatenate([recording("N", 61, rng) for _ in range(5)])[None]}, format="4"
+    )
+    (trained / "hour.hea").write_text("hour 1 300 91500\nhour.mat 16+24 1000/mV 16 0 0 0 0 ECG\n")
+    status, out, _ = classify("hour.hea", "set/A00001.hea", "--windows", "--json")
+    hour, short = json.loads(out)
+    assert status == 0 and [row["start"] for row in hour["windows"]] == list(range(0, 300, 30))
+    assert hour["windows"][-1]["seconds"] == 35 and len(short["windows"]) == 1
+    logits = np.mean([np.log(np.maximum([*row["probabilities"].values()], 1e-4)) for row in hour["windows"]], axis=0)
+    assert list(hour["probabilities"].values()) == pytest.approx(scipy.special.softmax(logits), abs=0.01)
+    assert {"share", "seconds", "episodes", "longest", "rule"} <= set(hour["fibrillation"])
+    assert all(30 < row["heart_rate"] < 200 and 0 <= row["quality"] <= 100 for row in hour["windows"])
+    several = len({row["class"] for row in hour["windows"]}) > 1
+    assert several == any("disagree" in note for note in hour["notes"])
+
+
+def test_rows_of_windows_as_csv_and_table(capsys):
+    window = {"start": 30.0, "seconds": 30.0, "class": "A", "uncertain": True, "heart_rate": None, "quality": 97.0}
+    window["probabilities"] = dict.fromkeys("ANO~", 0.25)
+    told = {"share": 0.5, "seconds": 90.0, "readable": 180.0, "episodes": 1, "longest": 90.0, "rule": "this"}
+    told["list"] = [{"begin": 30.0, "end": 120.0}]
+    row = {"file": "a.hea", "class": "N", "uncertain": False, "probabilities": window["probabilities"]}
+    row |= {"seconds": 180.0, "notes": [], "fibrillation": told}
+    predict.print_csv([row])
+    (flat,) = csv.DictReader(capsys.readouterr().out.splitlines())
+    assert flat["fibrillation_share"] == "0.5" and flat["fibrillation_longest"] == "90.0"
+    predict.print_csv([row | {"windows": [window]}, {"file": "x", "error": "x is bad"}])
+    first, second = csv.DictReader(capsys.readouterr().out.splitlines())
+    assert (first["file"], first["start"], first["class"], first["heart_rate"]) == ("a.hea", "30.0", "A", "")
+    assert first["probability_O"] == "0.25" and second["error"] == "x is bad" and second["class"] == ""
+    predict.print_table([row | {"windows": [window]}])
+    lines = capsys.readouterr().out.splitlines()
+    assert "fibrillation for 1:30, 50.0%" in lines[2] and lines[3].strip() == "from 0:30 to 2:00"
+    assert lines[4].split()[:3] == ["0:30", "A,", "uncertain"] and "quality 97 %" in lines[4]
+
+
+def test_pages_are_written_with_where_the_network_looked(trained, classify):
+    (trained / "bad.txt").write_text("Dear sir")
+    status, out, err = classify("bad.txt", "set/A00001.hea", "--html", "pages")
+    assert status == 1 and "pages/index.html" in err and "bad.txt" in out
+    page = (trained / "pages/0001-A00001.html").read_text()
+    assert 'class="warm"' in page and 'class="ecg"' in page and "/min" in page
+    text = (trained / "pages/index.html").read_text()
+    assert 'href="0001-A00001.html"' in text and "bad.txt holds no lines of numbers" in text
+
+
+@pytest.mark.slow
+def test_gradcam_of_ones_own_files(trained, script, refusal):
+    command = ("gc_implementation.py", "--model", "models/improved.keras", "--file")
+    process = script(trained, *command, "set/A00001.hea", "plain.hea")
+    assert process.returncode == 0, process.stderr
+    assert list(pd.read_csv(trained / "figures/files/gradcam.csv").record) == ["A00001", "plain"]
+    assert (trained / "figures/files/gradcam_A00001.png").exists()
+    assert "predict.py --html" in refusal(script(trained, *command, "hour.hea"))
+
+
 def test_a_folder_of_records_without_its_lists(trained):
     found = predict.find([str(trained / "set")])
     assert len(found) == 40 and {path.suffix for path in found} == {".hea"}
