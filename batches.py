@@ -10,7 +10,7 @@ from multiprocessing import get_context, parent_process
 
 from shell import UserError, say
 
-CHUNK = 64  # recordings that are handed to a worker at a time, of which each gets at least four turns
+CHUNK = 64  # recordings that are handed to a worker at a time, of whom each gets at least four turns
 DEATHS = 3  # of workers in a row, without a chunk done, after which something is wrong with more than one of them
 
 

@@ -305,13 +305,19 @@ def measure_all(signals, sampling_rates, keep=True):
     return rows, owners
 
 
-def typical(rows):
-    """{measurement: its median} over the `rows` (windows, measurements) of a recording, of those that were measured."""
+def middle(rows):
+    """The median of each measurement over `rows` (windows, measurements): (measurements,), NaN where none was made."""
+    if len(rows) == 1:
+        return rows[0]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a measurement that no window has
-        medians = np.nanmedian(rows, axis=0)
+        return np.nanmedian(rows, axis=0)
+
+
+def typical(rows):
+    """{measurement: its `middle`} over the `rows` (windows, measurements) of a recording, of those that were made."""
     names = [name for name, _, _ in MEASUREMENTS]
-    return {name: float(value) for name, value in zip(names, medians, strict=True) if np.isfinite(value)}
+    return {name: float(value) for name, value in zip(names, middle(rows), strict=True) if np.isfinite(value)}
 
 
 def _measure(conditioned, peaks):
@@ -368,11 +374,17 @@ def _rhythm(rr):
     return values | _extrasystoles(rr) | _disorder(rr[:MOST])
 
 
+def timing(rr):
+    """(which are early, which are late, what is usual around each) of the intervals `rr` (intervals,) in s."""
+    local = scipy.ndimage.median_filter(rr, 7, mode="nearest") if len(rr) > 7 else np.median(rr)
+    return rr < 0.88 * local, rr > 1.1 * local, local
+
+
 def _extrasystoles(rr):
     """Measurements of the intervals `rr` (intervals,) in s that stand out of their neighbours."""
     usual, changes = np.median(rr), np.abs(np.diff(rr)) / np.median(rr)
-    local = scipy.ndimage.median_filter(rr, 7, mode="nearest") if len(rr) > 7 else usual
-    early, late, middle = rr < 0.88 * local, rr > 1.1 * local, np.abs(rr / local - 1) < 0.12
+    early, late, local = timing(rr)
+    middle = np.abs(rr / local - 1) < 0.12
     inner = changes[middle[1:] & middle[:-1]]
     inner = inner if len(inner) > 2 else np.full(1, np.nan)
     return {

@@ -2,17 +2,25 @@
 
     python gc_implementation.py                               the first test recording of each class
     python gc_implementation.py --run mine --record A00002 A00003
+    python gc_implementation.py --file mine.edf more.hea      your own recordings, by the shipped model
 
 Writes figures/RUN/gradcam_{A,N,O,noise}.png (gradcam_RECORD.png for named records) and gradcam.csv, and prints the
-share of heat that lies on the padding.
+share of heat that lies on the padding. Figures of files are in figures/files/ without --run.
 """
+
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
 import preprocessing
+import reading
 import runs
+from heat import gradcam, share_on_padding
 from recipes import CLASSES
 from shell import UserError, make_folders, parser, run_script, say, writing
+
+LONGEST = 300  # s of a file that a figure can show
 
 
 def main():
@@ -21,15 +29,27 @@ def main():
     flags.add_argument(
         "--record", nargs="+", metavar="NAME", help="test records to explain (default: one of each class)"
     )
+    flags.add_argument(
+        "--file",
+        nargs="+",
+        metavar="FILE",
+        help="recordings of your own, whose rate and unit are in them, instead; by the shipped model without --model",
+    )
     arguments = flags.parse_args()
+    if arguments.file and arguments.record:
+        flags.error("pass --record or --file, not both")
 
     import pandas as pd
 
-    run, models, table, _ = runs.open_run(arguments.run, arguments.model, arguments.data, arguments.labels)
+    if arguments.file:
+        run, saved, chosen = open_files(arguments)
+    else:
+        run, models, table, _ = runs.open_run(arguments.run, arguments.model, arguments.data, arguments.labels)
+        saved, chosen = models[0], choose(table, arguments.record)
     make_folders(run.figures)
     rows = []
-    for title, recording in choose(table, arguments.record).items():
-        rows.append(explain(models[0], recording, run.figures / f"gradcam_{title}.png"))
+    for title, recording in chosen.items():
+        rows.append(explain(saved, recording, run.figures / f"gradcam_{title}.png"))
     with writing(run.figures / "gradcam.csv") as temporary:
         pd.DataFrame(rows).to_csv(temporary, index=False, float_format="%.4f")
     print(
@@ -48,6 +68,26 @@ def choose(table, records):
     if unknown:
         raise UserError(f"{unknown[0]} is not among the recordings that the model has not seen")
     return {record: rows.loc[record] for record in records}
+
+
+def open_files(arguments):
+    """(`Run`, `Saved`, {part of the file name: recording as a row of a table has it}) for the flag --file."""
+    run = runs.Run(arguments.run or "files")
+    recordings = {}
+    for name in arguments.file:
+        signal, rate, _ = reading.read(name)
+        if len(signal) / rate > LONGEST:
+            raise UserError(
+                f"{name} lasts {len(signal) / rate:.0f} s, more than a figure shows; "
+                "predict.py --html shows the heat of its windows"
+            )
+        title = Path(name).stem
+        while title in recordings:  # of another folder
+            title += "_"
+        recordings[title] = SimpleNamespace(record=title, label="unknown", signal=signal, sampling_rate=rate)
+    shipped = Path(__file__).parent / "pretrained/improved.keras"
+    own = run.model if arguments.run else shipped
+    return run, runs.load(arguments.model or own), recordings
 
 
 def explain(saved, recording, path):
@@ -106,51 +146,6 @@ def explain(saved, recording, path):
         "heat_on_padding": padding,
         "reasons": why,
     }
-
-
-def gradcam(network, image, predicted, column=None):
-    """The heat of one `image` (frequencies, frames) for the class of index `predicted`: float32 of its shape, 0 to 1,
-    or all 0.
-
-    column: frames between the columns of the last maps, the first at the first frame; None: the maps cover the image
-    evenly, as those of a resized picture do.
-
-    Grad-CAM (Selvaraju et al. 2017, "Grad-CAM: visual explanations from deep networks via gradient-based
-    localization", equations 1 and 2) on the last maps before they are pooled, for the report's base conv_7b_ac. The
-    logit is differentiated, since the gradient of a saturated softmax is zero.
-    """
-    from keras_setup import keras
-
-    if keras.backend.backend() != "tensorflow":
-        raise UserError("Grad-CAM needs the TensorFlow backend: unset KERAS_BACKEND")
-    import cv2
-    import tensorflow as tf
-
-    outputs = [network.get_layer(name).output for name in ("maps", "logits")]
-    with tf.GradientTape() as tape:
-        inputs = tf.convert_to_tensor(image[np.newaxis])
-        tape.watch(inputs)  # a network without trainable weights is not watched otherwise
-        maps, logits = keras.Model(network.input, outputs)(inputs)
-        chosen = logits[0, predicted]
-    weights = tf.reduce_mean(tape.gradient(chosen, maps), axis=(1, 2), keepdims=True)
-    heat = np.maximum((weights * maps).numpy().sum(-1)[0], 0)
-    if column:
-        frames = np.arange(image.shape[1])
-        heat = np.array([np.interp(frames, column * np.arange(len(row)), row) for row in heat], np.float32)
-    heat = cv2.resize(heat, image.shape[::-1], interpolation=cv2.INTER_LINEAR)
-    heat[image == preprocessing.PADDED] = 0  # which the last, coarse maps overlap but the network does not see
-    return heat / heat.max() if heat.max() > 0 else heat
-
-
-def share_on_padding(heat, duration, recipe):
-    """Share of `heat` (frequencies, frames) on frames that begin after the `duration` (s) recorded.
-
-    0 if the heat is empty, or the recording was repeated and not padded.
-    """
-    if recipe.padding == "wrap" or not heat.any():
-        return 0.0
-    begins = preprocessing.frame_starts(recipe) / recipe.sampling_rate
-    return float(heat[:, begins >= duration].sum() / heat.sum())
 
 
 if __name__ == "__main__":

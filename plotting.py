@@ -21,11 +21,9 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.metrics import auc, roc_curve
 
-from recipes import CLASSES
+from recipes import CLASSES, COLOURS, NAMES
 from shell import parser, run_script, writing
 
-NAMES = {"A": "Atrial fibrillation (A)", "N": "Normal (N)", "O": "Other rhythm (O)", "~": "Noise (~)"}
-COLOURS = dict(zip(CLASSES, (sns.color_palette("colorblind")[colour] for colour in (3, 0, 2, 4)), strict=True))
 sns.set_theme(
     style="whitegrid",
     rc={

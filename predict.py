@@ -5,19 +5,20 @@
     python predict.py A00001.hea --explain                and why, in a sentence
     python predict.py recordings/ "more/*.edf" --json     a folder, a pattern; JSON or --csv instead of a table
     python predict.py signal.txt --fs 250 --unit mV --lead II
+    python predict.py holter.edf --windows                a row for each 30 s, and the episodes of fibrillation
+    python predict.py recordings/ --html pages            a page for each recording, and pages/index.html
     python predict.py recordings/ --csv answers.csv --workers 4     many: run it again to continue
     python predict.py --check                             versions, the model and its answer on a known recording
 
 Recordings may have any sampling rate and last from 5 s to hours: longer ones than the model's input are cut into
-windows, whose logits are averaged. Exit status: 0 all are classified, 1 some file or the model cannot be used
-(the rest is classified all the same), 2 wrong flags.
+windows, whose logits are averaged, and from 5 minutes on the episodes of fibrillation are told. Exit status: 0 all are
+classified, 1 some file or the model cannot be used (the rest is classified all the same), 2 wrong flags.
 
 With --csv FILE each row is written as soon as it is known, in the order in which they come; a column more, fingerprint,
 tells the model and the flags. Recordings that have a row in the file are not classified again.
 """
 
 import csv
-import dataclasses
 import functools
 import glob
 import hashlib
@@ -30,17 +31,18 @@ from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
+import answers
 import batches
-import inference
 import quality
 import reading
 import runs
 from recipes import CLASSES
-from shell import UserError, parser, printable, progress, run_script, say, shortened
+from shell import UserError, make_folders, parser, printable, progress, run_script, say
 
 SHIPPED = Path(__file__).parent / "pretrained"
-SAMPLES = 10_000_000  # about as many are in memory at a time
-KEYS = ("file", "class", "uncertain", "probabilities", "seconds", "reasons", "doubts", "notes", "error")
+KEYS = ("file", "class", "uncertain", "probabilities", "seconds", "fibrillation", "windows")
+KEYS += ("reasons", "page", "doubts", "notes", "error")
+EPISODES = ("share", "seconds", "readable", "episodes", "longest")  # what CSV tells of them
 RECORDINGS = (".edf", ".bdf", ".atc", ".dcm")  # what else lies in a folder is looked at where it holds no WFDB records
 SUFFIXES = (*RECORDINGS, ".csv", ".txt", ".tsv", ".npy", ".npz", ".h5", ".hdf5", ".parquet", ".xlsx", ".json", ".xml")
 
@@ -49,8 +51,10 @@ def main():
     arguments = parse()
     try:
         if arguments.check:
-            return check(arguments.model, load(arguments.model))
+            return check(arguments.model, answers.load(arguments.model))
         paths = find(arguments.files, arguments.recursive)
+        if arguments.html:
+            make_folders(arguments.html)
         if arguments.dask:
             paths = [path.absolute() for path in paths]  # by which its workers find them
         failed, count = (write_csv if arguments.csv not in (None, "-") else show)(paths, arguments)
@@ -70,6 +74,11 @@ def show(paths, arguments):
     # A name or a note that the terminal cannot show must not cost the answers.
     sys.stdout.reconfigure(encoding="utf-8" if form != print_table else None, errors="backslashreplace")
     form(rows)
+    if arguments.html:
+        import pages
+
+        pages.index(arguments.html, rows)
+        say(f"wrote {arguments.html / 'index.html'}; open it in a browser")
     return sum("error" in row for row in rows), len(rows)
 
 
@@ -98,37 +107,40 @@ def _written(path):
 
 def classified(paths, arguments):
     """Yield the rows of `paths` as they come: on this process, on --workers or on the cluster of --dask."""
-    given = (arguments.lead, arguments.fs, arguments.unit), arguments.confidence, arguments.explain or arguments.json
+    options = arguments.lead, arguments.fs, arguments.unit
+    explained = bool(arguments.explain or arguments.json)
+    html = arguments.html and arguments.html.absolute()  # workers may stand elsewhere
+    wanted = answers.Wanted(options, arguments.confidence, explained, arguments.windows, html)
     if arguments.dask or arguments.workers > 1:
         for path in arguments.model:
             runs.read_card(path)
         models = tuple(path.resolve() for path in arguments.model)
         # By its module's name, by which other processes find it.
-        work = functools.partial(import_module("predict").work, models, digests(models), *given)
+        work = functools.partial(import_module("predict").work, models, digests(models), wanted)
         if arguments.dask:
             rows = batches.by_dask(work, paths, arguments.dask)
         else:
             rows = batches.by_processes(work, paths, arguments.workers)
     else:
-        rows = classify(paths, load(arguments.model), *given)
+        rows = answers.classify(paths, answers.load(arguments.model, html), wanted)
     with progress(len(paths), "classifying", "recording") as bar:
         for row in rows:
             bar.update()
             yield row
 
 
-def work(models, expected, options, confidence, explained, paths):
+def work(models, expected, wanted, paths):
     """The list of rows of `paths`, as another process makes it: by the saved models of the files `models`, which must
-    have the `digests` that are expected.
+    have the `digests` that are expected; wanted: an `answers.Wanted`.
     """
-    return list(classify(paths, _load_once(models, expected), options, confidence, explained))
+    return list(answers.classify(paths, _load_once(models, expected, wanted.html), wanted))
 
 
 @functools.cache
-def _load_once(models, expected):
+def _load_once(models, expected, html):
     if digests(models) != expected:
         raise UserError(f"{' or '.join(map(str, models))} is another model to the workers than here; copy it there")
-    return load(models)
+    return answers.load(models, html)
 
 
 def digests(paths):
@@ -167,6 +179,12 @@ def parse():
     flags.add_argument(
         "--explain", action="store_true", help="say why in a sentence: rate, rhythm, P waves, and what decided"
     )
+    flags.add_argument(
+        "--windows", action="store_true", help="a row for each window of 30 s too, and the episodes of fibrillation"
+    )
+    flags.add_argument(
+        "--html", type=Path, metavar="FOLDER", help="write a page for each recording and an index.html that lists them"
+    )
     form = flags.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
     form.add_argument(
@@ -186,6 +204,8 @@ def parse():
     if arguments.csv not in (None, "-") and not batches.is_table(arguments.csv, columns(False)[:3]):
         arguments.files.insert(0, arguments.csv)  # --csv alone, and then a recording
         arguments.csv = "-"
+    if arguments.csv not in (None, "-") and (arguments.html or arguments.windows):
+        flags.error("--csv FILE continues a table without pages or windows; pass --csv - for them")
     if not arguments.files and not arguments.check:
         flags.error("name recordings, a folder or a pattern, or pass --check")
     if arguments.files and arguments.check:
@@ -203,17 +223,6 @@ def parse():
         flags.error(f"--fs must be from {low} to {high} Hz, not {arguments.fs:g}")
     arguments.model = arguments.model or [SHIPPED / "improved.keras"]
     return arguments
-
-
-def load(paths):
-    """[`runs.Saved`] of saved models. Whatever a model was trained to read, here the whole recording counts."""
-    for path in paths:
-        runs.read_card(path)  # before the first one is loaded, which takes seconds
-    models = [runs.load(path, light=True) for path in paths]
-    return [
-        saved._replace(card=saved.card._replace(recipe=dataclasses.replace(saved.card.recipe, vote=True)))
-        for saved in models
-    ]
 
 
 def find(names, recursive=False):
@@ -272,58 +281,6 @@ def inside(folder):
     return found
 
 
-def classify(paths, models, options, confidence, explained):
-    """Yield a dict for each of `paths`: file, class, uncertain, probabilities, seconds and notes; or file and error.
-
-    models: [`runs.Saved`], whose probabilities are averaged; options: lead, fs and unit, as `reading.read` takes
-    them; confidence: the probability below which a class is called uncertain; explained: add the `reasons`.
-    """
-    rows, waiting = [], []  # waiting: (row, recording) of those that are read and not yet classified
-    for path in paths:
-        row = {"file": str(path)}
-        rows.append(row)
-        try:
-            waiting.append((row, reading.read(path, *options)))
-        except UserError as error:
-            row["error"] = shortened(str(error))
-        if len(waiting) == batches.CHUNK or sum(len(recording.signal) for _, recording in waiting) > SAMPLES:
-            answer(waiting, models, confidence, explained)
-            yield from rows
-            rows.clear()
-    if waiting:
-        answer(waiting, models, confidence, explained)
-    yield from rows
-
-
-def answer(waiting, models, confidence, explained):
-    """Write what the models say of each recording into its row, for all (row, recording) in `waiting`, and empty it."""
-    import beats
-    import members
-    import reasons
-
-    rate = models[0].card.recipe.sampling_rate
-    signals, rates, _ = zip(*(recording for _, recording in waiting), strict=True)
-    rows, owners = members.measure(signals, rates, keep=False)
-    answers = members.classify(models, signals, rates, False, (rows, owners))
-    for place, ((row, recording), probabilities) in enumerate(zip(waiting, answers, strict=True)):
-        notes = list(recording.notes)
-        if recording.sampling_rate != rate:
-            notes.append(f"resampled from {recording.sampling_rate:g} to {rate} Hz")
-        usable = quality.seconds(recording.signal, recording.sampling_rate)
-        doubts = quality.doubts(probabilities, beats.typical(rows[owners == place]), usable, confidence)
-        row |= {
-            "class": CLASSES[probabilities.argmax()],
-            "uncertain": bool(doubts),
-            "probabilities": {name: round(float(p), 4) for name, p in zip(CLASSES, probabilities, strict=True)},
-            "seconds": round(len(recording.signal) / recording.sampling_rate, 2),
-            "doubts": doubts,
-            "notes": [printable(note) for note in notes],
-        }
-        if explained:
-            row["reasons"] = reasons.explain(probabilities, rows[owners == place], models)
-    waiting.clear()
-
-
 def print_table(rows):
     """Print a line for each recording, with its notes or its error at the end."""
     rows = [row | {"file": printable(row["file"])} for row in rows]
@@ -340,6 +297,25 @@ def print_table(rows):
         print(line.rstrip())
         if "reasons" in row:
             print(f"{'':<{width}}  {row['reasons']['sentence']}")
+        if "fibrillation" in row:
+            print_episodes(row, width)
+
+
+def print_episodes(row, width):
+    """Print the episodes of a row and, where it has them, its windows, indented by `width`."""
+    from episodes import clock, told
+
+    print(f"{'':<{width}}  {told(row['fibrillation'])}")
+    for episode in row["fibrillation"]["list"]:
+        print(f"{'':<{width}}  from {clock(episode['begin'])} to {clock(episode['end'])}")
+    for window in row.get("windows", []):
+        shown = f"{window['class']}, uncertain" if window["uncertain"] else window["class"]
+        heart = "-" if window["heart_rate"] is None else f"{window['heart_rate']:.0f}/min"
+        quality = "-" if window["quality"] is None else f"quality {window['quality']:.0f} %"
+        line = f"{clock(window['start']):>{width}}  {shown:<13}" + "".join(
+            f"{p:>7.3f}" for p in window["probabilities"].values()
+        )
+        print(f"{line}{window['seconds']:>10.1f}  {heart}, {quality}")
 
 
 def print_json(rows):
@@ -350,7 +326,9 @@ def print_json(rows):
 
 
 def print_csv(rows):
-    """Print the rows as CSV, a column for each probability."""
+    """Print the rows as CSV, a column for each probability; with windows, a row for each window instead."""
+    if any("windows" in row for row in rows):
+        return print_windows_csv(rows)
     names = columns(any("reasons" in row for row in rows))
     writer = csv.DictWriter(sys.stdout, names, lineterminator="\n")
     writer.writeheader()
@@ -358,21 +336,36 @@ def print_csv(rows):
         writer.writerow(flat(row, names))
 
 
+def print_windows_csv(rows):
+    """Print the windows of the rows as CSV, a line each, and a line for each file with an error."""
+    chances = [f"probability_{name}" for name in CLASSES]
+    names = ["file", "start", "seconds", "class", "uncertain", *chances, "heart_rate", "quality", "error"]
+    writer = csv.DictWriter(sys.stdout, names, lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    for row in rows:
+        for window in row.get("windows", [{"error": row.get("error")}]):
+            flat = {f"probability_{name}": p for name, p in window.get("probabilities", {}).items()}
+            texts = {"file": harmless(row["file"]), "error": harmless(row.get("error", ""))}
+            writer.writerow(window | flat | texts)
+
+
 def columns(explained):
     """The names of the columns of a CSV table, with or without the reasons."""
     names = ["file", "class", "uncertain", *(f"probability_{name}" for name in CLASSES), "seconds"]
+    names += [f"fibrillation_{name}" for name in EPISODES]
     return [*names, *["reasons"] * bool(explained), "doubts", "notes", "error"]
 
 
 def flat(row, names):
     """{name: value} of a row, as a line of CSV with the columns `names` has them."""
-    values = {name: row.get(name, "") for name in names}
-    values |= {f"probability_{name}": p for name, p in row.get("probabilities", {}).items()}
+    values = {f"probability_{name}": p for name, p in row.get("probabilities", {}).items()}
+    values |= {f"fibrillation_{name}": row["fibrillation"][name] for name in EPISODES if "fibrillation" in row}
     if "reasons" in row:
         values["reasons"] = row["reasons"]["sentence"]
     texts = {"file": row["file"], "error": row.get("error", "")}
     texts |= {name: "; ".join(row.get(name, [])) for name in ("doubts", "notes")}
-    return values | {name: harmless(text) for name, text in texts.items()}
+    values |= {name: harmless(text) for name, text in texts.items()}
+    return {name: values.get(name, row.get(name, "")) for name in names}
 
 
 def harmless(text):
@@ -383,7 +376,7 @@ def harmless(text):
 
 def check(paths, models):
     """Print versions, each model's SHA-256, and whether the shipped one answers as it did when it was made."""
-    light = all(isinstance(saved.network, inference.Onnx) for saved in models)
+    light = answers.by_onnx(models)
     names = ("onnxruntime" if light else "keras", "numpy", "scipy")
     print(f"Python {platform.python_version()}, " + ", ".join(f"{n} {version(n)}" for n in names))
     if not light:
@@ -394,7 +387,8 @@ def check(paths, models):
     for path in paths:
         title = runs.read_card(path).recipe.title
         print(f"{path}: recipe {title}, SHA-256 {hashlib.sha256(path.read_bytes()).hexdigest()}")
-    (row,) = classify([SHIPPED / "example.hea"], models, (None, None, None), quality.CONFIDENCE, False)
+    wanted = answers.Wanted((None, None, None), quality.CONFIDENCE)
+    (row,) = answers.classify([SHIPPED / "example.hea"], models, wanted)
     print_table([row])
     if "error" in row or [path.resolve() for path in paths] != [(SHIPPED / "improved.keras").resolve()]:
         return 1 if "error" in row else 0

@@ -37,8 +37,9 @@ def faults(signal, sampling_rate):
     count = len(signal) // size
     if count < LEAST_SECONDS / BLOCK:
         return []
-    blocks = np.asarray(signal[: count * size], np.float64).reshape(count, size)
-    high, low, levels = blocks.max(1), blocks.min(1), np.median(blocks, 1)
+    blocks = np.asarray(signal[: count * size]).reshape(count, size)
+    high, low = blocks.max(1).astype(np.float64), blocks.min(1).astype(np.float64)
+    levels = np.concatenate([np.median(some, axis=1) for some in np.array_split(blocks, count // 10_000 + 1)])
     usual = _usual_range(high, low)
     baseline = scipy.ndimage.median_filter(levels, round(8 / BLOCK) + 1, mode="nearest")
     off = np.abs(levels - baseline) > OFF * usual

@@ -52,17 +52,18 @@ def read(path, lead=None, fs=None, unit=None):
         raise UserError(f"{path} does not tell its {' or '.join(things)}{doubt}; pass {' and '.join(flags)}")
 
     another = "name another recording" + (" or --lead" if len(channels) > 1 else "")
-    signal, changes = _clean(scale * np.asarray(channel.load(), np.float64), rate, path, another)
+    signal, name = scale * np.asarray(channel.load(), np.float64), channel.name
+    del channels, channel  # which hold all leads
+    signal, changes = _clean(signal, rate, path, another)
     found = no_signal(signal)
     if found:
-        raise UserError(f"{path}: {channel.name} holds {found}, and no ECG; {another}")
-    faults = quality.faults(signal, rate)
+        raise UserError(f"{path}: {name} holds {found}, and no ECG; {another}")
     good = quality.stretches(signal, rate)
-    told = _left_out(faults, rate)
+    told = _left_out(quality.faults(signal, rate), rate)
     if not good:
         raise UserError(f"{path} has no {quality.LEAST_SECONDS} s that are whole ({'; '.join(told)}); {another}")
     if unit != "raw":
-        _check_amplitude(np.concatenate([signal[start:stop] for start, stop in good]), own_unit, scale, path)
+        _check_amplitude([signal[start:stop] for start, stop in good], own_unit, scale, path)
     return Recording(signal, float(rate), notes + changes + told)
 
 
@@ -139,16 +140,18 @@ def _clean(signal, rate, path, another):
     """(signal, notes) without gaps and constant ends, of a signal (samples,) at a rate in Hz; another: the advice where
     it is none.
     """
-    known = np.flatnonzero(np.isfinite(signal))
-    if not known.size:
+    finite = np.isfinite(signal)
+    if not finite.any():
         raise UserError(f"{path} holds no samples; export the recording again")
     notes = []
-    ends = len(signal) - (known[-1] + 1 - known[0])
+    first, stop = finite.argmax(), len(signal) - finite[::-1].argmax()
+    ends = len(signal) - (stop - first)
     if ends:
         notes.append(f"at the ends {ends} samples were missing and were cut off")
-    signal, known = signal[known[0] : known[-1] + 1], known - known[0]
-    missing = len(signal) - len(known)
+    signal, finite = signal[first:stop], finite[first:stop]
+    missing = len(signal) - np.count_nonzero(finite)
     if missing:
+        known = np.flatnonzero(finite)
         longest = (np.diff(known).max() - 1) / rate
         if longest > GAP_SECONDS or missing > GAP_SHARE * len(signal):
             raise UserError(
@@ -158,10 +161,10 @@ def _clean(signal, rate, path, another):
         signal = np.interp(np.arange(len(signal)), known, signal[known])
         notes.append(f"{missing} sample{'s were' if missing > 1 else ' was'} missing and interpolated")
 
-    changes = np.flatnonzero(np.diff(signal))
-    if not changes.size:
+    changes = signal[1:] != signal[:-1]
+    if not changes.any():
         raise UserError(f"{path} is constant throughout; {another}")
-    first, last = changes[0] + 1, changes[-1] + 1  # of what lies between the constant ends
+    first, last = changes.argmax() + 1, len(changes) - changes[::-1].argmax()  # of what lies between the constant ends
     stop = len(signal)
     if (stop - last) / rate >= CONSTANT_SECONDS:
         notes.append(f"the last {(stop - last) / rate:.1f} s were constant and were cut off")
@@ -176,8 +179,9 @@ def _clean(signal, rate, path, another):
     return signal, notes
 
 
-def _check_amplitude(signal, unit, scale, path):
-    """Refuse a signal (samples,) in µV whose amplitude shows that its numbers, scale µV each, were in another unit."""
+def _check_amplitude(stretches, unit, scale, path):
+    """Refuse parts of a signal, [(samples,)] in µV, by whose amplitude its numbers, scale µV each, had another unit."""
+    signal = stretches[0] if len(stretches) == 1 else np.concatenate(stretches)
     amplitude = np.subtract(*np.percentile(signal, [99, 1])) / scale
     if AMPLITUDES[0] <= amplitude * scale <= AMPLITUDES[1]:
         return

@@ -15,6 +15,7 @@ FAMILIES = {
     "rate": "heart rate|beats$|mean$|median$|shortest|longest$|multiples",
     "irregularity": "",
 }
+MOST = 100  # windows, of more of which some between are left out: those of a day would take minutes
 NAMES = [name for name, _, _ in beats.MEASUREMENTS]
 PLAIN = [name for name, _, _ in beats.PLAIN]
 
@@ -39,7 +40,7 @@ def explain(probabilities, rows, models):
     if boosters:
         import trees
 
-        added = trees.contributions(boosters, rows, chosen)
+        added = trees.contributions(boosters, rows[:: -(-len(rows) // MOST)], chosen)
         drivers = {title: float(sum(added[[family(name) == title for name in NAMES]])) for title in FAMILIES}
         drivers = dict(sorted(drivers.items(), key=lambda driver: -driver[1]))
     return {

@@ -9,6 +9,8 @@ import dataclasses
 import re
 
 CLASSES = ("A", "N", "O", "~")  # atrial fibrillation, normal, other rhythm, noise: the order of F1_0 … F1_3
+NAMES = {"A": "Atrial fibrillation (A)", "N": "Normal (N)", "O": "Other rhythm (O)", "~": "Noise (~)"}
+COLOURS = {"A": "#d55e00", "N": "#0173b2", "O": "#029e73", "~": "#cc78bc"}  # that the colour-blind tell apart
 SEED = "[0, 4294967295]"
 
 

@@ -4,6 +4,7 @@
 `names` (what the header tells).
 """
 
+import io
 import json
 import re
 from collections import Counter
@@ -11,12 +12,14 @@ from datetime import date
 
 import numpy as np
 
+import bounds
 import columns
 from leads import kind, lead_of, microvolts
 from shell import UserError
 
 GAPS = {"", "na", "n/a", "#n/a", "null", "none", "-", "--"}  # besides NaN and inf, which float() knows
 RUN = 20  # lines of numbers that make a body
+FIRST_BYTES = 2_000_000  # of a text, which tell how to read the rest
 MOST_LEADING = 5  # rows of numbers above the samples
 CLOCK = re.compile(r"'?\[?(?:(\d+):)?(\d+):(\d+(?:\.\d+)?)\]?'?")
 DAY = 86400  # s
@@ -60,8 +63,13 @@ NUMBER_FIRST, WORDS_FIRST = ([re.compile(each, re.I) for each in part] for part 
 USUAL_RATES = {100, 125, 128, 200, 250, 256, 300, 360, 400, 500, 512, 1000, 1024, 2000}  # Hz
 
 
-def read(content, path, unit=None):
-    """(list of `Channel`, notes) of a text, bytes in any common encoding; `unit` plays no part. Raises `UserError`."""
+def read(content, path, unit=None, whole=False):
+    """(list of `Channel`, notes) of a text, bytes in any common encoding; `unit` plays no part. Raises `UserError`.
+
+    whole: read all of it line by line; else its first lines tell how to read a long one quickly.
+    """
+    content, rest = (content, b"") if whole else divide(content)
+    bounds.check_size(len(content), path, most=bounds.MOST_TEXT)
     lines = decode(content, path)
     if not content.strip():
         raise UserError(f"{path} is empty; export it again")
@@ -79,6 +87,11 @@ def read(content, path, unit=None):
     if above:
         notes.append(f"above the samples, {'; '.join(line.strip() for line in above)[:80]} was taken for a header")
     values = values[leading:]
+    if rest:
+        more = quickly(rest, between, values.shape[1])
+        if more is None:
+            return read(content + rest, path, unit, whole=True)
+        values = np.concatenate([values, more])
     clocks = _clocks(lines[first:], between, values.shape[1])
     for i in clocks:  # midnight
         values[1:, i] += DAY * np.cumsum(np.diff(values[:, i]) < -DAY / 2)
@@ -89,6 +102,37 @@ def read(content, path, unit=None):
     doubt = "; ".join(each for each in (doubt, unit_doubt) if each)
     channels, changes = columns.read(told, values, own_rate, own_unit, path, doubt, clocks)
     return channels, notes + changes
+
+
+def divide(content):
+    """(the first lines, the rest) of a text, bytes; the rest is empty where it is short or in UTF-16."""
+    end = content.find(b"\n", FIRST_BYTES) + 1
+    return (content[:end], content[end:]) if end and b"\0" not in content[:4] else (content, b"")
+
+
+def quickly(rest, between, width):
+    """Numbers (lines, columns) of the `rest` of a text, NaN where there is none, by pandas: a day in seconds.
+
+    None where it holds anything but numbers in so many columns, which only `parse` understands or refuses.
+    """
+    import pandas as pd
+
+    decimal = "," if between != "," and b"," in rest else "."
+    try:
+        table = pd.read_csv(
+            io.BytesIO(rest.rstrip()),
+            sep=between or r"\s+",
+            decimal=decimal,
+            header=None,
+            dtype=np.float64,
+            na_values=[*GAPS],
+            skip_blank_lines=False,
+            float_precision="round_trip",
+            encoding="latin-1",
+        )
+    except (ValueError, OverflowError):
+        return None
+    return table.to_numpy() if table.shape[1] == width else None
 
 
 def decode(content, path):

@@ -15,6 +15,7 @@ from conftest import PROJECT
 from scipy.io import savemat
 from wandb_server import WandbServer
 
+import answers
 import dataset
 import inference
 import members
@@ -27,6 +28,7 @@ from synthetic import recording
 
 pytestmark = pytest.mark.xdist_group("predict")
 SMALL = ("--recipe", "improved", "--seconds", "10", "--batch-size", "8")
+WANTED = answers.Wanted((None, None, None), 0.5)
 RUN = (*SMALL, "--epochs", "2", "--run", "improved")
 
 
@@ -252,8 +254,7 @@ def test_parts_without_a_heart_are_left_out_and_told(trained, classify):
     status, out, _ = classify(*names, "--fs", "300", "--unit", "uV", "--json")
     whole, off, silent, short = json.loads(out)
     assert status == 1 and "no 5 s that are whole (52.0 s are flat" in short["error"]
-    (note,) = off["notes"]
-    assert note == "2.2 s are off the scale, at 19.9 s, and left out"  # in blocks of 0.1 s
+    assert "2.2 s are off the scale, at 19.9 s, and left out" in off["notes"]  # in blocks of 0.1 s
     assert off["doubts"] == whole["doubts"]
     assert "40.0 s are flat, at 10.0 s, and left out" in silent["notes"]
     for name, p in whole["probabilities"].items():
@@ -269,6 +270,64 @@ def test_rates_lengths_and_the_table(trained, classify):
     status, out, _ = classify("long.txt", "--fs", "300", "--unit", "uV", "--confidence", "1", "--csv")
     (row,) = csv.DictReader(out.splitlines())
     assert status == 0 and float(row["seconds"]) == 300 and row["uncertain"] == "True"
+
+
+def test_long_recordings_tell_their_episodes_and_windows_are_rows(trained, classify):
+    rng = np.random.default_rng(3)
+    savemat(
+        trained / "hour.mat", {"val": np.concatenate([recording("N", 61, rng) for _ in range(5)])[None]}, format="4"
+    )
+    (trained / "hour.hea").write_text("hour 1 300 91500\nhour.mat 16+24 1000/mV 16 0 0 0 0 ECG\n")
+    status, out, _ = classify("hour.hea", "set/A00001.hea", "--windows", "--json")
+    hour, short = json.loads(out)
+    assert status == 0 and [row["start"] for row in hour["windows"]] == list(range(0, 300, 30))
+    assert hour["windows"][-1]["seconds"] == 35 and len(short["windows"]) == 1
+    logits = np.mean([np.log(np.maximum([*row["probabilities"].values()], 1e-4)) for row in hour["windows"]], axis=0)
+    assert list(hour["probabilities"].values()) == pytest.approx(scipy.special.softmax(logits), abs=0.01)
+    assert {"share", "seconds", "episodes", "longest", "rule"} <= set(hour["fibrillation"])
+    assert all(30 < row["heart_rate"] < 200 and 0 <= row["quality"] <= 100 for row in hour["windows"])
+    several = len({row["class"] for row in hour["windows"]}) > 1
+    assert several == any("disagree" in note for note in hour["notes"])
+
+
+def test_rows_of_windows_as_csv_and_table(capsys):
+    window = {"start": 30.0, "seconds": 30.0, "class": "A", "uncertain": True, "heart_rate": None, "quality": 97.0}
+    window["probabilities"] = dict.fromkeys("ANO~", 0.25)
+    told = {"share": 0.5, "seconds": 90.0, "readable": 180.0, "episodes": 1, "longest": 90.0, "rule": "this"}
+    told["list"] = [{"begin": 30.0, "end": 120.0}]
+    row = {"file": "a.hea", "class": "N", "uncertain": False, "probabilities": window["probabilities"]}
+    row |= {"seconds": 180.0, "doubts": [], "notes": [], "fibrillation": told}
+    predict.print_csv([row])
+    (flat,) = csv.DictReader(capsys.readouterr().out.splitlines())
+    assert flat["fibrillation_share"] == "0.5" and flat["fibrillation_longest"] == "90.0"
+    predict.print_csv([row | {"windows": [window]}, {"file": "x", "error": "x is bad"}])
+    first, second = csv.DictReader(capsys.readouterr().out.splitlines())
+    assert (first["file"], first["start"], first["class"], first["heart_rate"]) == ("a.hea", "30.0", "A", "")
+    assert first["probability_O"] == "0.25" and second["error"] == "x is bad" and second["class"] == ""
+    predict.print_table([row | {"windows": [window]}])
+    lines = capsys.readouterr().out.splitlines()
+    assert "fibrillation for 1:30, 50.0%" in lines[2] and lines[3].strip() == "from 0:30 to 2:00"
+    assert lines[4].split()[:3] == ["0:30", "A,", "uncertain"] and "quality 97 %" in lines[4]
+
+
+def test_pages_are_written_with_where_the_network_looked(trained, classify):
+    (trained / "bad.txt").write_text("Dear sir")
+    status, out, err = classify("bad.txt", "set/A00001.hea", "--html", "pages")
+    assert status == 1 and "pages/index.html" in err and "bad.txt" in out
+    page = next((trained / "pages").glob("A00001-????????.html")).read_text()
+    assert 'class="warm"' in page and 'class="ecg"' in page and "/min" in page
+    text = (trained / "pages/index.html").read_text()
+    assert 'href="A00001-' in text and "bad.txt holds no lines of numbers" in text
+
+
+@pytest.mark.slow
+def test_gradcam_of_ones_own_files(trained, script, refusal):
+    command = ("gc_implementation.py", "--model", "models/improved.keras", "--file")
+    process = script(trained, *command, "set/A00001.hea", "plain.hea")
+    assert process.returncode == 0, process.stderr
+    assert list(pd.read_csv(trained / "figures/files/gradcam.csv").record) == ["A00001", "plain"]
+    assert (trained / "figures/files/gradcam_A00001.png").exists()
+    assert "predict.py --html" in refusal(script(trained, *command, "hour.hea"))
 
 
 def test_a_folder_of_records_without_its_lists(trained):
@@ -337,9 +396,9 @@ def test_names_and_notes_of_strangers_are_harmless(capsys):
 
 
 def test_long_sentences_are_cut_in_the_middle():
-    (row,) = predict.classify(["n" * 200], [], (None, None, None), 0.5, False)
+    (row,) = answers.classify(["n" * 200], [], WANTED)
     assert len(row["error"]) <= 300 and " … " not in row["error"] and row["error"].endswith("name a recording")
-    (row,) = predict.classify(["n" * 200 + "\n" * 200], [], (None, None, None), 0.5, False)
+    (row,) = answers.classify(["n" * 200 + "\n" * 200], [], WANTED)
     assert len(row["error"]) <= 300 and " … " in row["error"] and row["error"].endswith("name a recording")
 
 

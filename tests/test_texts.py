@@ -189,3 +189,44 @@ def test_rates_of_times():
 )
 def test_dates_become_seconds(line, expected):
     assert texts.seconds(line) == expected
+
+
+@pytest.mark.parametrize("between", [",", ";", "\t", " "])
+@pytest.mark.parametrize("decimal", [".", ","])
+def test_long_texts_are_read_the_quick_way_with_the_same_numbers(between, decimal, monkeypatch):
+    monkeypatch.setattr(texts, "FIRST_BYTES", 5000)
+    rng = np.random.default_rng(0)
+    rows = [[f"{place / 250:.3f}", f"{value:.4f}"] for place, value in enumerate(rng.normal(0, 1, 3000))]
+    rows[2000][1] = ""  # a gap
+    if between == ",":
+        decimal = "."
+    if between == " ":
+        rows = [row[1:] if row[1] else ["nan"] for row in rows]
+    lines = ["time (s);ECG (mV)".replace(";", between) if len(rows[0]) > 1 else "ECG (mV)"]
+    lines += [between.join(row).replace(".", decimal) for row in rows]
+    content = "\n".join(lines).encode()
+    asked = []
+    real = texts.quickly
+    monkeypatch.setattr(texts, "quickly", lambda *each: asked.append(real(*each)) or asked[-1])
+    (quick,), notes = texts.read(content, "x.csv")
+    (slow,), same = texts.read(content, "x.csv", whole=True)
+    assert len(asked) == 1 and asked[0] is not None and notes == same
+    np.testing.assert_array_equal(quick.load(), slow.load())
+    assert len(quick.load()) == 3000 and (quick.rate, quick.unit, quick.name) == (slow.rate, slow.unit, slow.name)
+
+
+@pytest.mark.parametrize("wrong", ["Dear sir", "1,2,3", "0:00:12,5"])
+def test_what_is_no_number_in_a_long_text_is_dealt_with_as_in_a_short_one(wrong, monkeypatch):
+    lines = [f"{place},{np.sin(place):.4f}" for place in range(3000)]
+    lines[2500] = wrong
+    content = "\n".join(["sample,ECG (mV)", *lines]).encode()
+
+    def told():
+        try:
+            return [channel.load().tolist() for channel in texts.read(content, "x.csv")[0]]
+        except texts.UserError as error:
+            return str(error)
+
+    slow = told()
+    monkeypatch.setattr(texts, "FIRST_BYTES", 5000)
+    assert told() == slow

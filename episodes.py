@@ -1,0 +1,177 @@
+"""A recording → windows of 30 s → the class of each → the episodes of fibrillation among them."""
+
+from collections import namedtuple
+
+import numpy as np
+import scipy.ndimage
+
+import beats
+import members
+import preprocessing
+import quality
+from recipes import CLASSES
+
+WINDOW = 30  # s: as long as most of the challenge's recordings, which members have learned from
+LEAST = 10  # s: a shorter rest at the end belongs to the window before it
+CHUNK = 64  # windows that are in memory, with their images, at a time
+LONG = 300  # s from which on the episodes of a recording are told without asking: a mean over hours hides minutes
+
+# What counts as an episode: chosen by benchmarks/episodes.py. A probability of 0.2 is little, but a normal rhythm has
+# it hardly in two of three windows, and fibrillation nearly always.
+NEIGHBOURS, PROBABILITY = 3, 0.2
+SHORTEST, GAP = 60, 60  # s
+RULE = (
+    f"an episode is where the median, over {NEIGHBOURS} windows of {WINDOW} s, of the probability of fibrillation is "
+    f"above {PROBABILITY}; those up to {GAP} s apart are one, and those below {SHORTEST} s are left out"
+)
+
+# begins, ends: s (windows,); probabilities: (windows, 4); rows: measurements of the heartbeats (windows, measurements);
+# usable: s of each window that hold no faults (windows,).
+Windows = namedtuple("Windows", "begins ends probabilities rows usable")
+NOISE = np.array([name == "~" for name in CLASSES], np.float64)
+
+
+def cut(samples, sampling_rate):
+    """The first and the end sample, (windows, 2), of the windows that a recording of `samples` falls into."""
+    edges = np.round(np.arange(0, samples, WINDOW * sampling_rate)).astype(int)
+    if len(edges) > 1 and samples - edges[-1] < LEAST * sampling_rate:
+        edges = edges[:-1]
+    return np.column_stack([edges, [*edges[1:], samples]])
+
+
+def classify(models, signal, sampling_rate, bar=None):
+    """The `Windows` of a recording `signal` (samples,), each answered as a recording of its own.
+
+    models: [`runs.Saved`]; sampling_rate: Hz; bar: a progress bar that counts windows. The challenge's recordings are
+    pieces of longer ones too, so the edges of a window are like those that the members know. A window without a stretch
+    that can be classified is noise.
+    """
+    places = cut(len(signal), sampling_rate)
+    usable = _usable(places, quality.stretches(signal, sampling_rate)) / sampling_rate
+    probabilities, rows = [], []
+    for start in range(0, len(places), CHUNK):
+        pieces = [signal[first:end] - np.median(signal[first:end]) for first, end in places[start : start + CHUNK]]
+        rates = [sampling_rate] * len(pieces)
+        measured, owners = members.measure(pieces, rates, keep=False)
+        probabilities.append(members.classify(models, pieces, rates, False, (measured, owners)))
+        rows += [beats.middle(measured[owners == place]) for place in range(len(pieces))]
+        if bar is not None:
+            bar.update(len(pieces))
+    begins, ends = (places / sampling_rate).T
+    said = np.where((usable < quality.LEAST_SECONDS)[:, None], NOISE, np.concatenate(probabilities))
+    return Windows(begins, ends, said, np.array(rows), usable)
+
+
+def _usable(places, stretches):
+    """How many samples of each window, from and to `places` (windows, 2), lie in `stretches`, [(start, stop)]."""
+    samples = np.zeros(len(places))
+    for start, stop in stretches:
+        samples += np.maximum(np.minimum(places[:, 1], stop) - np.maximum(places[:, 0], start), 0)
+    return samples
+
+
+def overall(windows):
+    """(probabilities (4,), measurements (windows, measurements)) of a whole recording: those of the mean logits of the
+    `Windows` that can be classified.
+    """
+    good = windows.usable >= quality.LEAST_SECONDS
+    if not good.any():
+        return NOISE, windows.rows
+    said = preprocessing.vote(windows.probabilities[good], np.zeros(good.sum(), int))[0]
+    return said, windows.rows[good]
+
+
+def find(windows):
+    """The episodes of fibrillation among some `Windows`, [(begin, end)] in s, by the `RULE`."""
+    likely = scipy.ndimage.median_filter(windows.probabilities[:, 0], NEIGHBOURS, mode="nearest") > PROBABILITY
+    found = []
+    for first, end in stretches(likely):
+        if not likely[first]:
+            continue
+        begin, end = windows.begins[first], windows.ends[end - 1]
+        if found and begin - found[-1][1] <= GAP:
+            begin = found.pop()[0]
+        found.append((float(begin), float(end)))
+    return [(begin, end) for begin, end in found if end - begin >= SHORTEST]
+
+
+def stretches(values):
+    """(first, end) of the stretches of equal values in `values` (n,), each as long as it can be."""
+    edges = np.r_[0, np.flatnonzero(values[1:] != values[:-1]) + 1, len(values)]
+    return list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
+
+
+def summary(windows):
+    """How much of a recording, given as its `Windows`, is fibrillation: all times in s.
+
+    share: that of the episodes in the time that can be read, `readable`, which is all but windows of noise outside
+    episodes; None where none can.
+    """
+    found = find(windows)
+    inside = np.any([(windows.begins >= begin) & (windows.ends <= end) for begin, end in found], axis=0)
+    noise = (windows.probabilities.argmax(1) == CLASSES.index("~")) & ~inside
+    lengths = [end - begin for begin, end in found]
+    readable = float((windows.ends - windows.begins)[~noise].sum())
+    return {
+        "share": round(sum(lengths) / readable, 4) if readable else None,
+        "seconds": round(sum(lengths), 2),
+        "readable": round(readable, 2),
+        "episodes": len(found),
+        "longest": round(max(lengths, default=0.0), 2),
+        "list": [{"begin": round(begin, 2), "end": round(end, 2)} for begin, end in found],
+        "rule": RULE,
+    }
+
+
+def table(windows, confidence):
+    """A dict for each of some `Windows`: its time, class, probabilities, heart rate (1/min) and quality.
+
+    quality: how far two detectors agree on its beats, in %; confidence: the probability below which a class is called
+    uncertain. None is what could not be measured.
+    """
+    names = [name for name, _, _ in beats.MEASUREMENTS]
+    rates, agreements = (windows.rows[:, names.index(name)] for name in ("heart rate", "agreement"))
+    return [
+        {
+            "start": round(float(begin), 2),
+            "seconds": round(float(end - begin), 2),
+            "class": CLASSES[probabilities.argmax()],
+            "uncertain": bool(quality.doubts(probabilities, beats.typical(row[None]), usable, confidence)),
+            "probabilities": {name: round(float(p), 4) for name, p in zip(CLASSES, probabilities, strict=True)},
+            "heart_rate": None if np.isnan(rate) else round(float(rate), 1),
+            "quality": None if np.isnan(agreement) else round(float(agreement), 1),
+        }
+        for begin, end, probabilities, row, usable, rate, agreement in zip(*windows, rates, agreements, strict=True)
+    ]
+
+
+def disagreement(windows):
+    """A sentence on `Windows` of several classes, "windows disagree: 5 are N and 2 are A (from 2:30)"; else None."""
+    classes = windows.probabilities.argmax(1)
+    counts = np.bincount(classes, minlength=len(CLASSES))
+    if np.count_nonzero(counts) < 2:
+        return None
+    usual, *others = sorted(np.flatnonzero(counts), key=lambda place: -counts[place])
+    parts = [f"{counts[usual]} of {len(classes)} are {CLASSES[usual]}"]
+    parts += [f"{counts[o]} {CLASSES[o]} (first at {clock(windows.begins[classes == o][0])})" for o in others]
+    return f"windows of {WINDOW} s disagree: {', '.join(parts)}"
+
+
+def clock(seconds):
+    """A time of so many seconds as m:ss or h:mm:ss."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def told(summary):
+    """A `summary` in words."""
+    if summary["share"] is None:
+        return "all windows are noise"
+    if not summary["episodes"]:
+        return "no episode of fibrillation"
+    episodes = f"{summary['episodes']} episode{'s' * (summary['episodes'] > 1)}"
+    return (
+        f"fibrillation for {clock(summary['seconds'])}, {summary['share']:.1%} of the time that can be read, in "
+        f"{episodes}, the longest {clock(summary['longest'])}"
+    )
