@@ -75,6 +75,7 @@ class Browser:
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=width < 500
         )
+        self.width = width
         self.events.clear()
         self.call("Page.navigate", url=Path(path).resolve().as_uri() + fragment)
         while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
@@ -101,7 +102,8 @@ class Browser:
 
     def overflow(self):
         """How many pixels the page is wider than its window."""
-        return self.run("document.documentElement.scrollWidth - innerWidth")
+        # Not innerWidth, which on a phone grows with the page.
+        return self.run("document.documentElement.scrollWidth") - self.width
 
     def picture(self, path, whole=True):
         """Write a PNG of the page, or of its first screen, to `path`."""
