@@ -134,6 +134,9 @@ def test_example_recordings_share_the_time_axis(drawn):
     assert spectrum.get_xlim() == trace.get_xlim() and spectrum.get_ylim()[1] == 50
 
 
+SEARCHED = {"optimizer": False, "learning_rate": False}
+
+
 def trials(count=20):
     rng = np.random.default_rng(0)
     table = pd.DataFrame(
@@ -143,7 +146,7 @@ def trials(count=20):
 
 
 def test_the_best_trials_are_coloured_over_the_rest(drawn):
-    plotting.sweep_top_runs(trials(), ["optimizer", "learning_rate"], "best_avg_F1_score", "x.png", top=5)
+    plotting.sweep_top_runs(trials(), SEARCHED, "best_avg_F1_score", "x.png", top=5)
     axes = drawn[0].axes[0]
     grey = [line for line in axes.lines if line.get_color() == "0.85"]
     assert len(grey) == 15 and "best 5 of 20 sweep trials" in axes.get_title()
@@ -152,7 +155,7 @@ def test_the_best_trials_are_coloured_over_the_rest(drawn):
 
 
 def test_importance_of_settings_and_its_sign(drawn):
-    plotting.sweep_importance(trials(60), ["optimizer", "learning_rate"], "best_avg_F1_score", "x.png")
+    plotting.sweep_importance(trials(60), SEARCHED, "best_avg_F1_score", "x.png")
     importance, correlation = drawn[0].axes
     names = [label.get_text() for label in importance.get_yticklabels()]
     signs = dict(zip(names, [np.sign(bar.get_width()) for bar in correlation.patches], strict=True))

@@ -24,6 +24,8 @@ from optuna.trial import TrialState
 from wandb_server import WandbServer
 
 import dataset
+import spaces
+import studies
 import sweeping
 from recipes import Recipe
 from scoring import SCORES
@@ -46,8 +48,8 @@ def regret(settings):
 
 
 def best_regret(method, seed, trials=40):
-    study = optuna.create_study(sampler=sweeping.sampler(method, seed), direction="maximize")
-    study.optimize(lambda trial: -regret(sweeping.suggest(trial, SPACE)), n_trials=trials)
+    study = optuna.create_study(sampler=studies.sampler(method, seed), direction="maximize")
+    study.optimize(lambda trial: -regret(spaces.suggest(trial, SPACE)), n_trials=trials)
     return -study.best_value
 
 
@@ -57,10 +59,10 @@ def test_the_search_is_better_than_chance():
 
 
 def test_both_sweep_files_are_valid_and_the_first_is_the_reports():
-    assert sweeping.read_config(PROJECT / "sweep-log.yaml")["parameters"]["learning_rate"]["distribution"] == (
+    assert spaces.read(PROJECT / "sweep-log.yaml", Recipe())["parameters"]["learning_rate"]["distribution"] == (
         "log_uniform_values"
     )
-    config = sweeping.read_config(PROJECT / "sweep.yaml")
+    config = spaces.read(PROJECT / "sweep.yaml", Recipe())
     assert config["method"] == "bayes" and config["metric"] == {"name": "avg_F1_score", "goal": "maximize"}
     assert config["parameters"] == {
         "num_neurons": {"values": [128, 256, 512, 1024]},
@@ -80,7 +82,25 @@ def test_both_sweep_files_are_valid_and_the_first_is_the_reports():
         ("goal: maximize -> goal: maximize\n  target: 0.9", "metric is .*'target': 0.9"),
         ("name: avg_F1_score -> name: val_accuracy", "metric is"),
         ("  num_neurons: ->   neurons:", "parameters.neurons is not a setting"),
-        ("  num_neurons: ->   nperseg:", "parameters.nperseg is not a setting"),
+        ("  num_neurons: ->   vote_stretch:", "parameters.vote_stretch is not a setting"),
+        ("  num_neurons: ->   1:", "parameters.1 is not a setting"),
+        ("  num_neurons: ->   2020-02-02:", "parameters.2020-02-02 is not a setting"),
+        ("  learning_rate: ->   trees_rate:", "parameters of the trees and of the network"),
+        ("max: 0.01 -> max: 2020-02-02", "parameters.learning_rate .* must be float, not datetime.date"),
+        ("method: bayes -> method: !!python/name:os.system", "cannot read .* has the tag tag:yaml.org"),
+        ("method: bayes -> method: &a bayes\nname: *a", r"cannot read .* line 6 has the alias \*a"),
+        (
+            "goal: maximize -> goal: maximize\nearly_terminate: {type: hyperband}",
+            "early_terminate is .* a key is missing",
+        ),
+        (
+            "goal: maximize -> goal: maximize\nearly_terminate: {type: hyperband, min_iter: 3, eta: 1}",
+            "early_terminate is .* eta must be a whole number",
+        ),
+        (
+            "goal: maximize -> goal: maximize\nearly_terminate: {type: envelope, min_iter: 3}",
+            "early_terminate is .* expected type: hyperband",
+        ),
         ("[relu, tanh, sigmoid] -> [relu, gelu]", "parameters.activation .* not 'gelu'"),
         ("[16, 32] -> [16, 0]", r"parameters.batch_size .* must be within \[1, 100000\], not 0"),
         ("[16, 32] -> []", "parameters.batch_size .* must contain one or more elements"),
@@ -113,19 +133,19 @@ def test_a_wrong_config_names_the_key(tmp_path, change, message):
     assert old in text
     (tmp_path / "sweep.yaml").write_text(text.replace(old, new))
     with pytest.raises(UserError, match=message):
-        sweeping.read_config(tmp_path / "sweep.yaml")
+        spaces.read(tmp_path / "sweep.yaml", Recipe())
 
 
 def test_an_unreadable_config(tmp_path):
     with pytest.raises(UserError, match="cannot read"):
-        sweeping.read_config(tmp_path / "nowhere.yaml")
+        spaces.read(tmp_path / "nowhere.yaml", Recipe())
     (tmp_path / "list.yaml").write_text("- 1\n")
     with pytest.raises(UserError, match="is not a sweep"):
-        sweeping.read_config(tmp_path / "list.yaml")
+        spaces.read(tmp_path / "list.yaml", Recipe())
     only = {"epochs": {"value": 10}, "optimizer": {"value": "adam"}}
     config = {"method": "bayes", "metric": {"name": "F1_0", "goal": "maximize"}, "parameters": only}
     with pytest.raises(UserError, match="nothing to search"):
-        sweeping.check_config(config, "sweep")
+        spaces.check(config, "sweep", Recipe())
 
 
 def test_the_settings_of_the_head_and_the_training_can_be_searched():
@@ -137,8 +157,8 @@ def test_the_settings_of_the_head_and_the_training_can_be_searched():
         "weight_decay": {"min": 1e-5, "max": 1e-1, "distribution": "log_uniform_values"},
     }
     metric = {"name": "challenge_F1", "goal": "maximize"}
-    sweeping.check_config({"method": "random", "metric": metric, "parameters": parameters}, "sweep")
-    assert not {"labels", "seed", "backbone", "weights", "nperseg", "stretch"} & set(sweeping.TUNABLE)
+    spaces.check({"method": "random", "metric": metric, "parameters": parameters}, "sweep", Recipe())
+    assert not {"labels", "seed", "weights", "members", "calibrate"} & set(spaces.TUNABLE)
 
 
 def test_a_busy_or_refused_database_is_one_sentence(tmp_path, monkeypatch):
@@ -147,22 +167,22 @@ def test_a_busy_or_refused_database_is_one_sentence(tmp_path, monkeypatch):
     def refused(match):
         stack = contextlib.ExitStack()
         stack.enter_context(pytest.raises(UserError, match=match))
-        stack.enter_context(sweeping.refusals(f"the database {url} does not serve", *sweeping.DATABASE_ERRORS))
+        stack.enter_context(studies.serving(url))
         return stack
 
-    sweeping.open_study(url, "test")
-    monkeypatch.setattr(sweeping, "BUSY", 0.2)
+    studies.open_study(url, "test")
+    monkeypatch.setattr(studies, "BUSY", 0.2)
     with sqlite3.connect(tmp_path / "busy.db") as other:
         other.execute("BEGIN EXCLUSIVE")
         with refused("does not serve: database is locked"):
-            sweeping.open_study(url, "another")
+            studies.open_study(url, "another")
         other.rollback()
     with refused("does not serve"):
-        sweeping.open_study("postgresql://nobody@127.0.0.1:9/none", "test")
+        studies.open_study("postgresql://nobody@127.0.0.1:9/none", "test")
     with refused("does not serve: .*absent"):
-        sweeping.open_study("postgresql+absent://x", "test")
+        studies.open_study("postgresql+absent://x", "test")
     with refused("unable to open"):
-        sweeping.open_study(f"sqlite:///{tmp_path}/no/folder.db", "test")
+        studies.open_study(f"sqlite:///{tmp_path}/no/folder.db", "test")
     with sqlite3.connect(tmp_path / "busy.db") as full:
         pages = full.execute("PRAGMA page_count").fetchone()[0]
 
@@ -172,7 +192,7 @@ def test_a_busy_or_refused_database_is_one_sentence(tmp_path, monkeypatch):
 
     try:
         with refused("full"):
-            study = sweeping.open_study(url, "test")
+            study = studies.open_study(url, "test")
             for number in range(200):
                 study.set_user_attr(f"filler {number}", "x" * 5000)
     finally:
@@ -190,8 +210,8 @@ def test_a_database_that_another_process_creates_at_the_same_moment(tmp_path, mo
         connect(*arguments, **options)
 
     monkeypatch.setattr(optuna.storages.RDBStorage, "__init__", refuse_first)
-    monkeypatch.setattr(sweeping.time, "sleep", lambda _: None)
-    assert sweeping.open_study(f"sqlite:///{tmp_path}/new.db", "test").study_name == "test"
+    monkeypatch.setattr(studies.time, "sleep", lambda _: None)
+    assert studies.open_study(f"sqlite:///{tmp_path}/new.db", "test").study_name == "test"
     assert not refusals
 
 
@@ -199,7 +219,8 @@ def test_the_fingerprint_tells_apart_what_the_features_are_of(archive, folder, t
     import training
 
     def fingerprint(data=archive, **settings):
-        return sweeping.prepare(Recipe(**settings), data)[1]
+        config = spaces.read(PROJECT / "sweep.yaml", Recipe())
+        return sweeping.prepare(Recipe(**settings), data, config, 1)[1]["features"]
 
     def written(name, content):
         (tmp_path / name).write_bytes(content)
@@ -234,7 +255,7 @@ def test_the_fingerprint_tells_apart_what_the_features_are_of(archive, folder, t
 # ── Local sweeps in this process, with trials that take no time ─────────────────────────────────────────────────────
 
 
-def in_this_process(target, jobs, watch):
+def in_this_process(target, jobs, *_):
     for job in jobs:
         target(*job)
 
@@ -245,15 +266,16 @@ def quick_sweep(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("sweeps").mkdir()
     monkeypatch.setattr(sweeping.tracking, "start_offline", lambda *_: None)
-    monkeypatch.setattr(sweeping, "in_processes", in_this_process)
-    config = sweeping.read_config(PROJECT / "sweep.yaml")
+    monkeypatch.setattr(studies, "in_processes", in_this_process)
+    config = spaces.read(PROJECT / "sweep.yaml", Recipe())
 
-    def scores(name, features, recipe, settings, tracker):
+    def scores(number, settings, report):
         return {f"best_{score}": 1 - regret(settings) for score in SCORES}
 
-    def run(name, count, seed=42, train=scores, fingerprint="of the features", **changes):
-        monkeypatch.setattr(sweeping, "train", train)
-        return sweeping.local_sweep(None, name, fingerprint, config | changes, Recipe(seed=seed), None, count, 1)
+    def run(name, count, seed=42, trial=scores, features="of the features", **changes):
+        made_with = {"features": features}
+        url = f"sqlite:///sweeps/{name}.db"
+        return studies.sweep(url, name, made_with, config | changes, count, 1, seed, trial, False, "")
 
     return run
 
@@ -271,9 +293,9 @@ def test_one_seed_makes_one_sweep_and_more_trials_leave_it_as_it_is(quick_sweep)
 
 def test_a_sweep_is_not_continued_with_other_parameters_data_or_weights(quick_sweep):
     quick_sweep("a", 1)
-    parameters = sweeping.read_config(PROJECT / "sweep.yaml")["parameters"]
+    parameters = spaces.read(PROJECT / "sweep.yaml", Recipe())["parameters"]
     for change in (
-        {"fingerprint": "of others"},
+        {"features": "of others"},
         {"metric": {"name": "F1_0", "goal": "maximize"}},
         {"parameters": parameters | {"epochs": {"value": 3}}},
     ):
@@ -287,7 +309,7 @@ def test_a_worker_gives_up_after_three_failures_of_its_own(quick_sweep):
         raise MemoryError
 
     with pytest.raises(UserError, match="the workers stopped before 4 trials were finished"):
-        quick_sweep("a", 4, train=fail)
+        quick_sweep("a", 4, trial=fail)
     rows = quick_sweep("a", 1)
     assert [row["state"] for row in rows] == ["fail", "fail", "fail", "complete"]
     assert all(set(row) - {"trial", "state"} == set(SPACE) for row in rows[:3])
@@ -298,7 +320,7 @@ def test_of_two_trials_begun_at_one_moment_the_one_too_many_ends(quick_sweep, mo
     optimize, others = optuna.Study.optimize, []
 
     def states():
-        return [trial.state for trial in sweeping.open_study("sqlite:///sweeps/a.db", "a").get_trials()]
+        return [trial.state for trial in studies.open_study("sqlite:///sweeps/a.db", "a").get_trials()]
 
     def overtaken(study, *arguments, **options):
         others.append(study.ask())
@@ -309,27 +331,27 @@ def test_of_two_trials_begun_at_one_moment_the_one_too_many_ends(quick_sweep, mo
         others[0].study.tell(0, 0.5)
 
     monkeypatch.setattr(optuna.Study, "optimize", overtaken)
-    monkeypatch.setattr(sweeping.time, "sleep", meanwhile)
+    monkeypatch.setattr(studies.time, "sleep", meanwhile)
     assert [row["trial"] for row in quick_sweep("a", 1)] == []
     assert states() == [TrialState.COMPLETE, TrialState.FAIL]
 
 
 def test_a_trial_taken_for_dead_while_the_machine_slept_is_lost_and_made_again(quick_sweep, capsys):
-    def slept(name, features, recipe, settings, tracker):
-        if name == 1:
-            sweeping.open_study("sqlite:///sweeps/a.db", "a").tell(1, state=TrialState.FAIL)  # as another worker does
+    def slept(number, settings, report):
+        if number == 1:
+            studies.open_study("sqlite:///sweeps/a.db", "a").tell(1, state=TrialState.FAIL)  # as another worker does
         return {f"best_{score}": 0.5 for score in SCORES}
 
-    assert [row["state"] for row in quick_sweep("a", 3, train=slept)] == ["complete", "fail", "complete", "complete"]
+    assert [row["state"] for row in quick_sweep("a", 3, trial=slept)] == ["complete", "fail", "complete", "complete"]
     assert "its result is lost" in capsys.readouterr().err
 
 
 def test_what_a_killed_command_left_in_work_has_failed(quick_sweep, monkeypatch):
     quick_sweep("a", 1)
-    sweeping.open_study("sqlite:///sweeps/a.db", "a").ask()
-    monkeypatch.setattr(sweeping.time, "sleep", lambda _: pytest.fail("waits for a trial that nobody makes"))
+    studies.open_study("sqlite:///sweeps/a.db", "a").ask()
+    monkeypatch.setattr(studies.time, "sleep", lambda _: pytest.fail("waits for a trial that nobody makes"))
     quick_sweep("a", 2)
-    trials = sweeping.open_study("sqlite:///sweeps/a.db", "a").get_trials()
+    trials = studies.open_study("sqlite:///sweeps/a.db", "a").get_trials()
     assert [trial.state for trial in trials] == [TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE]
 
 
@@ -357,7 +379,8 @@ def kept_features(archive, tmp_path_factory):
     folder = tmp_path_factory.mktemp("features")
     with contextlib.chdir(folder), pytest.MonkeyPatch.context() as patch:
         patch.setattr(model, "predict", imagine)
-        sweeping.prepare(Recipe(backbone="vgg16", weights="random"), archive)
+        recipe = Recipe(backbone="vgg16", weights="random")
+        sweeping.prepare(recipe, archive, spaces.read(PROJECT / "sweep.yaml", recipe), 1)
     assert not parts
     return folder / "data/features"
 
@@ -417,7 +440,7 @@ def sweep_here(tmp_path, monkeypatch, capsys):
         monkeypatch.delenv(name)
     monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
     monkeypatch.setenv("WANDB_SILENT", "true")
-    monkeypatch.setattr(sweeping, "in_processes", in_this_process)
+    monkeypatch.setattr(studies, "in_processes", in_this_process)
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["sweeping.py", *FLAGS, *map(str, arguments)])
@@ -431,18 +454,20 @@ def sweep_here(tmp_path, monkeypatch, capsys):
 def trials(folder):
     """The trials of the local sweep in `folder`, which may not have begun."""
     database = folder / "sweeps/sweep.db"
-    return sweeping.open_study(f"sqlite:///{database}", "sweep").get_trials() if database.exists() else []
+    return studies.open_study(f"sqlite:///{database}", "sweep").get_trials() if database.exists() else []
 
 
 def check_results(folder, process, count, name="sweep"):
     assert process.returncode == 0, process.stderr
     table = pd.read_csv(folder / f"sweeps/{name}.csv")
+    assert table.best_avg_F1_score.dropna().is_monotonic_decreasing
+    table = table.sort_values("trial", ignore_index=True)
     finished = table[table.state.isin(["complete", "finished"])]
     assert len(finished) == count and table.trial.is_unique
     assert {"num_neurons", "activation", "optimizer", "batch_size", "learning_rate", "seconds"} < set(table)
     assert (finished.best_avg_F1_score >= finished.last_avg_F1_score).all()
-    for figure in ("sweep_top_runs", "sweep_importance"):
-        assert cv2.imread(str(folder / f"figures/{name}/{figure}.png")).std() > 5
+    for figure in sweeping.FIGURES:
+        assert cv2.imread(str(folder / f"figures/{name}/sweep_{figure}.png")).std() > 5
     best = finished.loc[finished.best_avg_F1_score.idxmax()]
     command = process.stdout.splitlines()[-1]
     assert command.startswith("next: python main.py ")
@@ -549,8 +574,12 @@ def test_a_killed_sweep_loses_the_trial_in_work_and_ends_its_worker(project):
         (["--storage", "sqlite:///x.db", "--engine", "wandb"], "belong to W&B"),
         (["--count", "0"], "--count"),
         (["--workers", "-1"], "--workers"),
-        (["--recipe", "improved"], "heads on a frozen base"),
-        (["--backbone", "compact"], "heads on a frozen base"),
+        (["--repeats", "0"], "--repeats"),
+        (["--learning-rate", "0.01"], "learning_rate is a flag and in sweep.yaml"),
+        (["--storage", "mysql://x@y/z"], "pass sqlite:///FILE or postgresql://USER@HOST/NAME"),
+        (["--storage", "postgres://x@y/z"], "pass sqlite:///FILE or postgresql://USER@HOST/NAME"),
+        (["--storage", "x.db"], "pass sqlite:///FILE or postgresql://USER@HOST/NAME"),
+        (["--report"], "there is no sweep in sqlite:///sweeps/sweep.db"),
     ],
 )
 def test_bad_command_lines(sweep_here, refusal, arguments, words):
@@ -690,14 +719,14 @@ def test_two_processes_share_a_postgresql_study(project, postgresql):
 
 
 def test_suggestions_stay_in_the_space():
-    study = optuna.create_study(sampler=sweeping.sampler("random", 3))
+    study = optuna.create_study(sampler=studies.sampler("random", 3))
     space = {
         "num_neurons": {"min": 3, "max": 5},
         "learning_rate": {"min": 1e-5, "max": 1e-1, "distribution": "log_uniform_values"},
         "epochs": {"value": 2},
         "optimizer": {"values": ["sgd", "adam"]},
     }
-    drawn = [sweeping.suggest(study.ask(), space) for _ in range(60)]
+    drawn = [spaces.suggest(study.ask(), space) for _ in range(60)]
     assert {settings["num_neurons"] for settings in drawn} == {3, 4, 5}
     assert {settings["optimizer"] for settings in drawn} == {"sgd", "adam"}
     assert {settings["epochs"] for settings in drawn} == {2}
