@@ -423,7 +423,7 @@ def sweep_progress(table, score, path, lowest=False):
     axes[0].xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[1].set(title="Score and cost", xlabel="Seconds a trial")
     for axis in axes:
-        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, fontsize=9)
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, fontsize=9)
     return save(drawing, path)
 
 

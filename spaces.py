@@ -24,6 +24,7 @@ TUNABLE = {
     for name in [*recipes.settings("input", "conditioning", "image", "augmentation", "network"), *HEAD, *TREES]
     if name not in ("weights", "vote_stretch")
 }
+optuna.logging.set_verbosity(optuna.logging.ERROR)
 LARGEST, DEEPEST = 64 * 1024, 12  # bytes of a sweep file, and levels in it
 
 

@@ -26,7 +26,7 @@ BUSY = 60  # seconds to wait for an SQLite database that another worker is writi
 SERVER = sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError  # what is raised when it goes away
 DATABASE_ERRORS = sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, ImportError
 
-optuna.logging.set_verbosity(optuna.logging.ERROR)
+
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # the heartbeat's
 
 

@@ -19,6 +19,7 @@ import multiprocessing
 import os
 import re
 import signal
+import sys
 import time
 from collections import namedtuple
 from dataclasses import replace
@@ -420,6 +421,9 @@ def _agent(sweep, count, task, finished):
     import wandb
 
     wandb.agent(sweep, lambda: wandb_trial(task) == 0 and finished.set(), count=count)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # all is sent; its threads may still ask for commands, and would end with tracebacks
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """The sweep: its search space, the local engine, and Weights & Biases through its real client on a loopback server."""
 
 import contextlib
+import itertools
+import multiprocessing
 import os
 import shutil
 import signal
@@ -8,8 +10,10 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import cv2
 import numpy as np
@@ -21,13 +25,14 @@ import sqlalchemy
 import yaml
 from conftest import PROJECT
 from optuna.trial import TrialState
+from sklearn.ensemble import RandomForestRegressor
 from wandb_server import WandbServer
 
 import dataset
 import spaces
 import studies
 import sweeping
-from recipes import Recipe
+from recipes import RECIPES, Recipe
 from scoring import SCORES
 from shell import UserError, run_script
 
@@ -47,21 +52,66 @@ def regret(settings):
     )
 
 
-def best_regret(method, seed, trials=40):
-    study = optuna.create_study(sampler=studies.sampler(method, seed), direction="maximize")
-    study.optimize(lambda trial: -regret(spaces.suggest(trial, SPACE)), n_trials=trials)
-    return -study.best_value
+@pytest.fixture(scope="module")
+def replay():
+    """A function that searches, as a sweep does, where a random forest of real trials tells F1 after each epoch."""
+    table = pd.read_csv(PROJECT / "tests/data/random_trials.csv", comment="#")
+    searched = [name for name in SPACE if name != "epochs"]
+    inputs = pd.get_dummies(table[searched], dtype=float)
+    best_so_far = np.maximum.accumulate(table.filter(like="epoch_").to_numpy(), axis=1)
+    forest = RandomForestRegressor(30, random_state=0).fit(inputs.to_numpy(), best_so_far)
+    trees = [each.tree_ for each in forest.estimators_]
+
+    def curve(settings):
+        choices = settings | {f"{name}_{value}": 1 for name, value in settings.items()}
+        row = np.array([[choices.get(column, 0) for column in inputs]], np.float32)
+        return np.mean([tree.predict(row)[0, :, 0] for tree in trees], axis=0)
+
+    chance = optuna.create_study(sampler=studies.sampler("random", 0))
+    top = max(curve(spaces.suggest(chance.ask(), SPACE))[-1] for _ in range(2000))
+
+    def mean_regret(method, epochs, rule=None):
+        """Of ten searches that train for so many epochs in all: how far the best lies below that of 2,000 trials."""
+        return np.mean([top - search(method, seed, epochs, rule) for seed in range(10)])
+
+    def search(method, seed, epochs, rule):
+        study = optuna.create_study(
+            sampler=studies.sampler(method, seed), pruner=studies.pruner(rule), direction="maximize"
+        )
+        best = 0
+        while True:
+            trial = study.ask()
+            values = curve(spaces.suggest(trial, SPACE))
+            for epoch, value in enumerate(values, 1):
+                if not epochs:
+                    return best
+                epochs, best = epochs - 1, max(best, value)
+                if studies._report(trial, epoch, value):
+                    study.tell(trial, state=TrialState.PRUNED)
+                    break
+            else:
+                study.tell(trial, value)
+
+    return mean_regret
 
 
-def test_the_search_is_better_than_chance():
-    bayes, chance = ([best_regret(method, seed) for seed in range(10)] for method in ("bayes", "random"))
-    assert np.mean(bayes) <= np.mean(chance) / 2, (np.mean(bayes), np.mean(chance))
+def test_the_search_is_better_than_chance_and_better_still_where_it_stops_trials(replay):
+    chance, bayes = replay("random", 200), replay("bayes", 200)
+    halving = replay("bayes", 200, {"type": "hyperband", "min_iter": 3, "eta": 3})
+    assert bayes <= chance / 2 and halving <= bayes / 2, (chance, bayes, halving)
 
 
-def test_both_sweep_files_are_valid_and_the_first_is_the_reports():
-    assert spaces.read(PROJECT / "sweep-log.yaml", Recipe())["parameters"]["learning_rate"]["distribution"] == (
-        "log_uniform_values"
-    )
+def test_all_sweep_files_are_valid_and_the_first_is_the_reports():
+    log = spaces.read(PROJECT / "sweep-log.yaml", Recipe())
+    assert log["parameters"]["learning_rate"]["distribution"] == "log_uniform_values"
+    improved = RECIPES["improved"]
+    for name, kind in {"improved": "network", "trees": "trees"}.items():
+        config = spaces.read(PROJECT / f"sweep-{name}.yaml", improved)
+        assert spaces.kind(config, improved) == kind and f"sweep-{name}.yaml" in config["command"]
+    with pytest.raises(UserError, match="trees, which the recipe paper does not have; pass --recipe improved"):
+        spaces.read(PROJECT / "sweep-trees.yaml", Recipe())
+    assert spaces.kind({"parameters": SPACE}, Recipe()) == "head"
+    assert spaces.kind({"parameters": SPACE | {"nperseg": {"values": [64, 128]}}}, Recipe()) == "network"
     config = spaces.read(PROJECT / "sweep.yaml", Recipe())
     assert config["method"] == "bayes" and config["metric"] == {"name": "avg_F1_score", "goal": "maximize"}
     assert config["parameters"] == {
@@ -148,6 +198,33 @@ def test_an_unreadable_config(tmp_path):
         spaces.check(config, "sweep", Recipe())
 
 
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("method: " + 500 * "[" + 500 * "]", "nested more than 12 levels"),
+        ("a: &a [x]\n" + "".join(f"{c}: &{c} [{9 * f'*{p},'}]\n" for p, c in itertools.pairwise("abcdefghi")), "alias"),
+        ("method: bayes\n" + 100_000 * "#", "larger than 64 KiB"),
+        ("metric: " + 60_000 * "x", "method is None"),
+        ("method: bayes\nmetric: " + 60_000 * "x", "metric is 'x"),
+        ("? [a, b]\n: 1", "unhashable key"),
+        ("null: 1", "unknown key None"),
+        ("method: !!python/object/apply:os.getcwd []", "has the tag"),
+        ("\0", "unacceptable character"),
+    ],
+)
+def test_a_config_is_refused_in_a_sentence_whoever_wrote_it(tmp_path, text, words):
+    (tmp_path / "sweep.yaml").write_text(text)
+    with pytest.raises(UserError, match=words) as refused:
+        spaces.read(tmp_path / "sweep.yaml", Recipe())
+    assert len(str(refused.value)) < 500
+
+
+def test_early_termination_has_the_brackets_of_wandb():
+    assert spaces.halving({"type": "hyperband", "min_iter": 3}) == (3, 3)
+    assert spaces.halving({"type": "hyperband", "max_iter": 27, "s": 2, "strict": True}) == (3, 3)
+    assert spaces.halving({"type": "hyperband", "max_iter": 5, "s": 9, "eta": 2}) == (1, 2)
+
+
 def test_the_settings_of_the_head_and_the_training_can_be_searched():
     parameters = {
         "warm_up": {"values": [0.1, 0]},  # which a schedule further down allows
@@ -179,7 +256,7 @@ def test_a_busy_or_refused_database_is_one_sentence(tmp_path, monkeypatch):
         other.rollback()
     with refused("does not serve"):
         studies.open_study("postgresql://nobody@127.0.0.1:9/none", "test")
-    with refused("does not serve: .*absent"):
+    with refused("does not serve.*pip install .psycopg.*: .*absent"):
         studies.open_study("postgresql+absent://x", "test")
     with refused("unable to open"):
         studies.open_study(f"sqlite:///{tmp_path}/no/folder.db", "test")
@@ -355,6 +432,107 @@ def test_what_a_killed_command_left_in_work_has_failed(quick_sweep, monkeypatch)
     assert [trial.state for trial in trials] == [TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE]
 
 
+def test_a_killed_workers_settings_are_tried_once_more(quick_sweep):
+    quick_sweep("a", 1)
+    study = studies.open_study("sqlite:///sweeps/a.db", "a")
+    for number in (1, 2):
+        trial = study.ask()
+        trial.set_user_attr("worker", "x")
+        settings = spaces.suggest(trial, SPACE)
+        studies._give_back(study, studies._of_worker(study, "x"))
+        assert study.get_trials()[number].state == TrialState.FAIL
+        studies._give_back(study, [study.get_trials()[number]])  # another process noticed it too
+    assert study.get_trials()[1].params == study.get_trials()[2].params and len(study.get_trials()) == 3
+    assert quick_sweep("a", 2)[-1]["learning_rate"] != settings["learning_rate"]
+
+
+def test_a_trial_that_is_stopped_says_where_and_is_kept(quick_sweep):
+    asked = []
+
+    def trial(number, settings, report):
+        for epoch in range(1, 10):
+            asked.append((number, epoch))
+            if report(epoch, (10 - number) * epoch / 100):
+                return {"best_avg_F1_score": 0.1, "stopped_at": epoch}
+        return {"best_avg_F1_score": 0.9}
+
+    rows = quick_sweep("a", 4, trial=trial, early_terminate={"type": "hyperband", "min_iter": 2, "eta": 2})
+    assert [row["state"] for row in rows] == ["complete", "pruned", "pruned", "pruned"]
+    assert [row.get("stopped_at") for row in rows] == [None, 2, 2, 2] and (1, 3) not in asked
+    assert studies.stored("sqlite:///sweeps/a.db", "a")[2] == rows
+
+
+def test_calls_wait_for_a_server_that_has_gone_away(monkeypatch):
+    gone = sqlalchemy.exc.OperationalError("SELECT", {}, Exception("connection refused"))
+    wrapped = optuna.exceptions.StorageInternalError()
+    wrapped.__cause__ = gone
+    answers, clock = [gone, wrapped, gone, 42], [0.0]
+
+    def call():
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(studies.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(studies.time, "sleep", lambda pause: clock.__setitem__(0, clock[0] + 15))
+    assert studies._patient(call)() == 42 and clock[0] == 45
+    answers += 20 * [gone]
+    with pytest.raises(sqlalchemy.exc.OperationalError):
+        studies._patient(call)()
+    assert studies.AWAY < clock[0] - 45 < studies.GRACE
+    answers[:] = [sqlalchemy.exc.ProgrammingError("SELECT", {}, Exception("no such column"))]
+    with pytest.raises(sqlalchemy.exc.ProgrammingError):
+        studies._patient(call)()
+
+
+# ── One trial ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def imagined(*values):
+    """A `Task` of two trainings whose F1s after each epoch are `values`, the second's by 0.1 higher."""
+    seeds = []
+
+    def learn(recipe, tracker):
+        seeds.append(recipe.seed)
+        for epoch, value in enumerate(values, 1):
+            if isinstance(value, Exception):
+                raise value
+            tracker.log({"val_loss": 1.0} | dict.fromkeys(SCORES, value + 0.1 * (len(seeds) - 1)), step=epoch)
+
+    return sweeping.Task("head", learn, Recipe(seed=2**32 - 1), "avg_F1_score", 2), seeds
+
+
+def test_a_trial_has_the_mean_of_its_trainings_and_their_deviation():
+    task, seeds = imagined(0.1, 0.5, 0.2)
+    heard = []
+    result = sweeping.train("x", task, {"epochs": 3}, None, lambda *said: heard.append(said))
+    assert result["best_avg_F1_score"] == pytest.approx(0.55) and result["last_F1_0"] == pytest.approx(0.25)
+    assert result["sd_avg_F1_score"] == pytest.approx(0.1 / 2**0.5) and result["trainings"] == 2
+    assert heard == [(1, 0.1), (2, 0.5), (3, 0.5)] and seeds == [2**32 - 1, 0]
+
+
+def test_a_trial_is_stopped_by_the_study_and_by_wandb_but_not_by_a_fault(capsys):
+    result = sweeping.train("x", imagined(0.1, 0.2, 0.3)[0], {}, None, lambda epoch, score: score >= 0.2)
+    assert result["stopped_at"] == 2 and result["best_avg_F1_score"] == 0.2 and "sd_avg_F1_score" not in result
+    assert "trial x stopped after epoch 2" in capsys.readouterr().err
+    tracker = MagicMock()
+    assert sweeping.train("x", imagined(0.1, Exception())[0], {}, tracker)["stopped_at"] == 1
+    assert tracker.summary.update.call_args[0][0]["avg_F1_score"] == 0.1
+    tracker.finish.assert_called_once_with()
+    for fault in (imagined(0.1, ValueError("bad"))[0], imagined(Exception())[0]):
+        with pytest.raises(Exception):  # noqa: B017
+            sweeping.train("x", fault, {}, tracker)
+        assert tracker.finish.call_args[1] == {"exit_code": 1}
+
+
+def test_the_summary_says_what_luck_is(capsys):
+    table = pd.DataFrame({"best_F1_0": [0.8, 0.75, 0.5], "sd_F1_0": [0.03, 0.05, 0.04], "trainings": [2.0] * 3})
+    said = sweeping.luck(table, "F1_0")
+    assert "the mean of 2 trainings; another seed changes a training by 0.0408" in said and "so 1 more trials" in said
+    assert sweeping.luck(table.drop(columns="sd_F1_0"), "F1_0") == "" and "--repeats 3" in capsys.readouterr().err
+
+
 # ── Sweeps, as a user starts them ───────────────────────────────────────────────────────────────────────────────────
 
 
@@ -501,6 +679,11 @@ def test_a_local_sweep_is_alone_and_can_be_continued(project, sweep_here, refusa
     pd.testing.assert_frame_equal(table.iloc[:2], first)
     assert table.learning_rate.is_unique
     assert len(list((project / "wandb").glob("offline-run-*"))) == 3 and not lock.exists()
+
+    (project / "sweeps/sweep.csv").unlink()
+    again = sweep_here("--report")
+    pd.testing.assert_frame_equal(check_results(project, again, 3), table)
+    assert again.stdout == process.stdout
 
 
 @pytest.mark.slow
@@ -684,36 +867,108 @@ def test_two_agents_of_the_command_line(project):
         check_arrived(server, 4)
 
 
+class Postgresql:
+    """A real PostgreSQL server of the test's own, which listens on a socket in its own folder."""
+
+    def __init__(self, programs):
+        self.programs, self.folder = programs, Path(tempfile.mkdtemp(prefix="postgresql-", dir="/tmp"))
+        self.url = f"postgresql://sweeper@/postgres?host={self.folder}"
+        self.user = {"user": "postgres"} if os.geteuid() == 0 else {}  # it refuses to run as root
+        if self.user:
+            shutil.chown(self.folder, "postgres")
+        create = [programs / "initdb", "-D", self.folder / "data", "-U", "sweeper", "--auth=trust"]
+        subprocess.run(create, check=True, capture_output=True, **self.user)
+        self.start()
+
+    def start(self):
+        serve = [self.programs / "postgres", "-D", self.folder / "data", "-k", self.folder, "-h", ""]
+        self.server = subprocess.Popen(serve, stderr=subprocess.DEVNULL, **self.user)
+        while subprocess.run([self.programs / "pg_isready", "-h", self.folder, "-q"]).returncode:
+            assert self.server.poll() is None
+            time.sleep(0.1)
+
+    def stop(self):
+        self.server.send_signal(signal.SIGINT)
+        self.server.wait()
+
+
 @pytest.fixture
 def postgresql():
-    """The address of a real PostgreSQL server of the test's own, which listens on a socket in its own folder."""
     pytest.importorskip("psycopg")
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not programs:
         pytest.skip("no PostgreSQL server is installed")
-    folder = Path(tempfile.mkdtemp(prefix="postgresql-", dir="/tmp"))
-    user = {"user": "postgres"} if os.geteuid() == 0 else {}  # it refuses to run as root
-    if user:
-        shutil.chown(folder, "postgres")
-    initdb, data = programs[-1], folder / "data"
-    subprocess.run([initdb, "-D", data, "-U", "sweeper", "--auth=trust"], check=True, capture_output=True, **user)
-    server = subprocess.Popen(
-        [initdb.with_name("postgres"), "-D", data, "-k", folder, "-h", ""], stderr=subprocess.DEVNULL, **user
-    )
+    server = Postgresql(programs[-1].parent)
     try:
-        while subprocess.run([initdb.with_name("pg_isready"), "-h", folder, "-q"]).returncode:
-            assert server.poll() is None
-            time.sleep(0.1)
-        yield f"postgresql://sweeper@/postgres?host={folder}"
+        yield server
     finally:
-        server.send_signal(signal.SIGINT)
-        server.wait()
-        shutil.rmtree(folder)
+        server.stop()
+        shutil.rmtree(server.folder)
+
+
+def slow_trial(number, settings, report):
+    for epoch in range(1, 9):
+        time.sleep(0.5)
+        report(epoch, settings["learning_rate"])
+    return {"best_avg_F1_score": settings["learning_rate"]}
+
+
+@pytest.mark.slow
+def test_neither_a_server_that_goes_away_nor_a_killed_worker_loses_a_trial(postgresql):
+    """The server stops for 30 s while three trials are in work, and later one of the workers is killed."""
+    config = spaces.read(PROJECT / "sweep.yaml", Recipe())
+    states = []
+
+    def of_state(study, state):
+        return [trial for trial in study.get_trials(deepcopy=False, states=(state,)) if trial.params]
+
+    def meddle():
+        study = studies.open_study(postgresql.url, "x")
+        while len(of_state(study, TrialState.RUNNING)) < 3:
+            time.sleep(0.2)
+        postgresql.stop()
+        time.sleep(30)
+        postgresql.start()
+        while len(of_state(study, TrialState.COMPLETE)) < 3:
+            time.sleep(0.2)
+        states.extend(trial.state for trial in study.get_trials()[:3])
+        while len(of_state(study, TrialState.RUNNING)) < 3:
+            time.sleep(0.2)
+        multiprocessing.active_children()[0].kill()
+
+    thread = threading.Thread(target=meddle)
+    thread.start()
+    rows = studies.sweep(postgresql.url, "x", {}, config, 9, 3, 0, slow_trial, True, "")
+    thread.join()
+    assert states == 3 * [TrialState.COMPLETE]
+    assert sorted(row["state"] for row in rows) == 9 * ["complete"] + ["fail"]
+    lost = next(row for row in rows if row["state"] == "fail")
+    assert sum(row["learning_rate"] == lost["learning_rate"] for row in rows) == 2
+
+
+def open_at_once(barrier, url, opened):
+    barrier.wait()
+    opened.put(studies.open_study(url, "x").study_name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_many_processes_open_a_new_study_at_once(tmp_path, kind, request):
+    url = f"sqlite:///{tmp_path}/x.db" if kind == "sqlite" else request.getfixturevalue("postgresql").url
+    context = multiprocessing.get_context("spawn")
+    barrier, opened = context.Barrier(6), context.Queue()
+    processes = [context.Process(target=open_at_once, args=(barrier, url, opened)) for _ in range(6)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == 6 * [0]
+    assert studies.open_study(url, "x").get_trials() == []
 
 
 @pytest.mark.slow
 def test_two_processes_share_a_postgresql_study(project, postgresql):
-    for process in [start(project, "--storage", postgresql, "--count", 6) for _ in range(2)]:
+    for process in [start(project, "--storage", postgresql.url, "--count", 6) for _ in range(2)]:
         table = check_results(project, ended(process), 6)
         assert len(table) == 6 and table.learning_rate.is_unique
 
