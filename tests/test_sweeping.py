@@ -67,38 +67,47 @@ def replay():
         row = np.array([[choices.get(column, 0) for column in inputs]], np.float32)
         return np.mean([tree.predict(row)[0, :, 0] for tree in trees], axis=0)
 
-    chance = optuna.create_study(sampler=studies.sampler("random", 0))
-    top = max(curve(spaces.suggest(chance.ask(), SPACE))[-1] for _ in range(2000))
-
-    def mean_regret(method, epochs, rule=None):
-        """Of ten searches that train for so many epochs in all: how far the best lies below that of 2,000 trials."""
-        return np.mean([top - search(method, seed, epochs, rule) for seed in range(10)])
+    rng = np.random.default_rng(0)
+    draws = {name: space.get("values", [space.get("min"), space.get("max")]) for name, space in SPACE.items()}
+    anywhere = pd.DataFrame(
+        {
+            name: rng.choice(draws[name], 20_000) if "values" in SPACE[name] else rng.uniform(*draws[name], 20_000)
+            for name in searched
+        }
+    )
+    anywhere = pd.get_dummies(anywhere, dtype=float).reindex(columns=inputs.columns)
+    top = forest.predict(anywhere.to_numpy())[:, -1].max()
 
     def search(method, seed, epochs, rule):
         study = optuna.create_study(
             sampler=studies.sampler(method, seed), pruner=studies.pruner(rule), direction="maximize"
         )
-        best = 0
-        while True:
+        best = []
+        while len(best) < epochs:
             trial = study.ask()
             values = curve(spaces.suggest(trial, SPACE))
             for epoch, value in enumerate(values, 1):
-                if not epochs:
-                    return best
-                epochs, best = epochs - 1, max(best, value)
+                best.append(max([value, *best[-1:]]))
                 if studies._report(trial, epoch, value):
                     study.tell(trial, state=TrialState.PRUNED)
                     break
             else:
                 study.tell(trial, value)
+        return best[:epochs]
 
-    return mean_regret
+    def regret(method, epochs, rule=None):
+        """(epochs,): how far the best trial so far lies below the best that there is, the mean of 8 searches."""
+        return top - np.mean([search(method, seed, epochs, rule) for seed in range(8)], axis=0)
+
+    return regret
 
 
 def test_the_search_is_better_than_chance_and_better_still_where_it_stops_trials(replay):
-    chance, bayes = replay("random", 200), replay("bayes", 200)
+    chance, bayes = replay("random", 400), replay("bayes", 400)
     halving = replay("bayes", 200, {"type": "hyperband", "min_iter": 3, "eta": 3})
-    assert bayes <= chance / 2 and halving <= bayes / 2, (chance, bayes, halving)
+    assert bayes[399] <= chance[399] / 2, (bayes[399], chance[399])
+    assert halving[199] <= chance[199] / 2, (halving[199], chance[199])
+    assert halving[199] <= 0.7 * bayes[199], (halving[199], bayes[199])
 
 
 def test_all_sweep_files_are_valid_and_the_first_is_the_reports():
@@ -256,7 +265,8 @@ def test_a_busy_or_refused_database_is_one_sentence(tmp_path, monkeypatch):
         other.rollback()
     with refused("does not serve"):
         studies.open_study("postgresql://nobody@127.0.0.1:9/none", "test")
-    with refused("does not serve.*pip install .psycopg.*: .*absent"):
+    sentence = "does not serve .PostgreSQL needs pip install .psycopg.*: .*absent"
+    with pytest.raises(UserError, match=sentence), studies.serving("postgresql+absent://x"):
         studies.open_study("postgresql+absent://x", "test")
     with refused("unable to open"):
         studies.open_study(f"sqlite:///{tmp_path}/no/folder.db", "test")
@@ -743,6 +753,37 @@ def test_a_killed_sweep_loses_the_trial_in_work_and_ends_its_worker(project):
     process = sweep(project, "--engine", "local", "--count", 4)
     assert "2 of 4 trials are finished" in process.stderr
     assert list(check_results(project, process, 4).state) == ["complete", "complete", "fail", "complete", "complete"]
+
+
+@pytest.mark.slow
+def test_the_trees_are_searched_without_a_network(project):
+    improved = "--recipe improved --backbone compact --weights random".split()
+    flags = [*improved, "--config", PROJECT / "sweep-trees.yaml", "--engine", "local", "--count", "2", "--repeats", "2"]
+    process = sweep(project, *flags)
+    assert process.returncode == 0, process.stderr
+    table = pd.read_csv(project / "sweeps/sweep.csv")
+    assert (
+        table.best_val_loss.is_monotonic_increasing and len(table) == 2 and {"sd_val_loss", "trees_rate"} < set(table)
+    )
+    assert "another seed changes a training by" in process.stdout
+    last = process.stdout.splitlines()[-1]
+    assert f"--trees-leaves {table.trees_leaves[0]} " in last and "--recipe improved --data set.zip" in last
+
+
+@pytest.mark.slow
+def test_a_network_of_another_recipe_is_searched_and_its_trials_stopped(project):
+    config = yaml.safe_load((PROJECT / "sweep-improved.yaml").read_text())
+    config["parameters"] = {name: config["parameters"][name] for name in ("stretch", "class_weights")}
+    config["parameters"]["epochs"] = {"value": 3}
+    config["early_terminate"] = {"type": "hyperband", "min_iter": 1, "eta": 2}
+    (project / "mine.yaml").write_text(yaml.safe_dump(config))
+    improved = "--recipe improved --backbone compact --weights random --config mine.yaml --engine local".split()
+    process = sweep(project, *improved, "--count", "5")
+    assert process.returncode == 0, process.stderr
+    table = pd.read_csv(project / "sweeps/sweep.csv")
+    assert set(table.state) == {"complete", "pruned"} and len(table) == 5
+    assert set(table.stopped_at.dropna()) <= {1, 2} and "stopped after epoch" in process.stderr
+    assert "--stretch" in process.stdout.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
