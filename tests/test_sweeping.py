@@ -757,7 +757,7 @@ def test_a_killed_sweep_loses_the_trial_in_work_and_ends_its_worker(project):
 
 @pytest.mark.slow
 def test_the_trees_are_searched_without_a_network(project):
-    improved = "--recipe improved --backbone compact --weights random".split()
+    improved = ["--recipe", "improved", "--backbone", "compact", "--weights", "random"]
     flags = [*improved, "--config", PROJECT / "sweep-trees.yaml", "--engine", "local", "--count", "2", "--repeats", "2"]
     process = sweep(project, *flags)
     assert process.returncode == 0, process.stderr
@@ -777,7 +777,18 @@ def test_a_network_of_another_recipe_is_searched_and_its_trials_stopped(project)
     config["parameters"]["epochs"] = {"value": 3}
     config["early_terminate"] = {"type": "hyperband", "min_iter": 1, "eta": 2}
     (project / "mine.yaml").write_text(yaml.safe_dump(config))
-    improved = "--recipe improved --backbone compact --weights random --config mine.yaml --engine local".split()
+    improved = [
+        "--recipe",
+        "improved",
+        "--backbone",
+        "compact",
+        "--weights",
+        "random",
+        "--config",
+        "mine.yaml",
+        "--engine",
+        "local",
+    ]
     process = sweep(project, *improved, "--count", "5")
     assert process.returncode == 0, process.stderr
     table = pd.read_csv(project / "sweeps/sweep.csv")
