@@ -998,23 +998,23 @@ def test_neither_a_server_that_goes_away_nor_a_killed_worker_loses_a_trial(postg
     assert sum(row["learning_rate"] == lost["learning_rate"] for row in rows) == 2
 
 
-def open_at_once(barrier, url, opened):
-    barrier.wait()
-    opened.put(studies.open_study(url, "x").study_name)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_many_processes_open_a_new_study_at_once(tmp_path, kind, request):
     url = f"sqlite:///{tmp_path}/x.db" if kind == "sqlite" else request.getfixturevalue("postgresql").url
-    context = multiprocessing.get_context("spawn")
-    barrier, opened = context.Barrier(6), context.Queue()
-    processes = [context.Process(target=open_at_once, args=(barrier, url, opened)) for _ in range(6)]
+    code = f"""if True:
+        import studies, sys
+        print("ready", flush=True)
+        sys.stdin.readline()
+        studies.open_study({url!r}, "x")"""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen([sys.executable, "-c", code], cwd=PROJECT, **pipes) for _ in range(8)]
     for process in processes:
-        process.start()
+        assert process.stdout.readline() == "ready\n"
     for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == 6 * [0]
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    assert [process.wait() for process in processes] == 8 * [0]
     assert studies.open_study(url, "x").get_trials() == []
 
 
