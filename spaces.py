@@ -1,6 +1,7 @@
 """The sweep file: what is searched, by which method and metric; read as something that anyone may have written."""
 
 import contextlib
+import shlex
 from dataclasses import replace
 
 import optuna
@@ -10,7 +11,7 @@ import recipes
 from scoring import SCORES
 from shell import UserError
 
-KEYS = ("program", "command", "name", "description", "project", "entity", "method", "metric", "parameters")
+KEYS = "program", "command", "name", "description", "project", "entity", "method", "metric", "parameters"
 KEYS += ("early_terminate",)
 GOALS = dict.fromkeys(SCORES, "maximize") | {"val_loss": "minimize"}  # of the metrics that every epoch has
 SPACES = "value, values, or min and max with distribution int_uniform (whole numbers), uniform or log_uniform_values"
@@ -193,8 +194,6 @@ def searched(parameters):
 
 def flags(settings):
     """`settings` as command-line flags, each after a space."""
-    import shlex
-
     texts = []
     for name, value in settings.items():
         flag = name.replace("_", "-")

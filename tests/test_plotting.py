@@ -163,6 +163,26 @@ def test_importance_of_settings_and_its_sign(drawn):
     assert sum(bar.get_width() for bar in importance.patches) == pytest.approx(1)
 
 
+def test_the_best_so_far_leaves_out_what_was_stopped_and_the_front_what_is_beaten(drawn):
+    table = pd.DataFrame({"state": ["complete", "pruned", "complete", "complete"], "seconds": [9.0, 1.0, 3.0, 5.0]})
+    plotting.sweep_progress(table.assign(best_val_loss=[0.5, 0.1, 0.6, 0.4]), "best_val_loss", "x.png", lowest=True)
+    progress, cost = drawn[0].axes
+    assert list(progress.lines[0].get_ydata()) == [0.5, 0.5, 0.5, 0.4]
+    assert list(progress.lines[2].get_xdata()) == [2]
+    assert list(cost.lines[-1].get_xdata()) == [3, 5] and list(cost.lines[-1].get_ydata()) == [0.6, 0.4]
+
+
+def test_a_logarithmic_search_has_logarithmic_axes(drawn):
+    table = trials(60).assign(learning_rate=np.geomspace(1e-4, 1e-2, 60))
+    log = {"optimizer": False, "learning_rate": True}
+    for draw in (plotting.sweep_top_runs, plotting.sweep_slices, plotting.sweep_contour):
+        draw(table, log, "best_avg_F1_score", "x.png")
+    texts = [text.get_text() for text in drawn[0].axes[0].texts]
+    assert {"0.0001", "0.001", "0.01"} < set(texts)
+    assert [axes.get_xscale() for axes in drawn[1].axes[:2]] == ["linear", "log"]
+    assert "log" in (drawn[2].axes[0].get_xscale(), drawn[2].axes[0].get_yscale())
+
+
 def test_a_figure_is_written_whole(tmp_path):
     path = plotting.class_distribution(["N"], tmp_path / "figure.png")
     assert cv2.imread(str(path)).shape[2] == 3 and [entry.name for entry in tmp_path.iterdir()] == ["figure.png"]
