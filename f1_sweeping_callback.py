@@ -5,7 +5,7 @@ import numpy as np
 from inference import predict
 from keras_setup import keras
 from preprocessing import vote
-from scoring import confusion_matrix, epoch_scores
+from scoring import confusion_matrix, epoch_scores, log_loss
 
 
 class PhysioNetF1SweepCallback(keras.callbacks.Callback):
@@ -33,8 +33,7 @@ class PhysioNetF1SweepCallback(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         logs = {} if logs is None else logs
         probabilities = vote(predict(self.model, self.inputs, self.chunk_size), self.owners)
-        chosen = probabilities[np.arange(len(self.labels)), self.labels]
-        logs["val_loss"] = float(-np.log(np.maximum(chosen, keras.config.epsilon())).mean())
+        logs["val_loss"] = log_loss(self.labels, probabilities)
         self.matrix = confusion_matrix(self.labels, probabilities.argmax(1))
         logs.update(epoch_scores(self.matrix))
         if self.tracker:

@@ -199,7 +199,7 @@ def finish(card, run, train, validation):
         import trees
 
         measured = beats.measure_all(train.signal, train.sampling_rate)
-        boosters = trees.fit(measured, dataset.labels(train), recipe.seed)
+        boosters = trees.fit(measured, dataset.labels(train), recipe)
         card = card._replace(measured=trees.provenance())
         saved = saved._replace(trees=boosters)
     said = members.answers(saved._replace(card=card), validation.signal, validation.sampling_rate)

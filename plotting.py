@@ -293,27 +293,30 @@ def overlay(image, heat, strength=0.45):
     )
 
 
-def sweep_top_runs(table, parameters, score, path, top=15):
+def sweep_top_runs(table, parameters, score, path, top=15, lowest=False):
     """Figure 3: parallel coordinates of a sweep, the best `top` trials coloured by their score over all others in grey.
 
-    table: one row a trial; parameters: its columns that were searched; score: the column of the score, drawn last.
+    table: one row a trial; parameters: {its columns that were searched: whether on a logarithmic scale}; score: the
+    column of the score, drawn last; lowest: whether a low one is good.
     """
-    table = table.sort_values(score)
-    columns = [*parameters, score]
-    places, ticks = zip(*(_coordinate(table[column]) for column in columns), strict=True)
+    table = table.sort_values(score, ascending=not lowest)
+    columns = {**parameters, score: False}
+    places, ticks = zip(*(_coordinate(table[name], logarithmic) for name, logarithmic in columns.items()), strict=True)
     # Trials with the same choice are spread a little, so that lines on one tick can be followed.
     spread = np.random.default_rng(0).uniform(-0.03, 0.03, (len(table), len(columns)))
     heights = np.column_stack(places) + spread * [table[column].dtype.kind != "f" for column in columns]
 
-    drawing, axes = figure(11, 5.5)
-    scale = Normalize(table[score].iloc[-top:].min(), table[score].max())
+    drawing, axes = figure(max(11, 1.9 * len(columns)), 5.5)
+    shown = table[score].iloc[-top:]
+    scale = Normalize(shown.min(), shown.max())
+    colours = matplotlib.colormaps["viridis_r" if lowest else "viridis"]
     smooth = np.linspace(0, 1, 30)
     ease = smooth**2 * (3 - 2 * smooth)
     for rank, line in enumerate(heights):
         x = np.concatenate([position + smooth for position in range(len(columns) - 1)])
         y = np.concatenate([left + (right - left) * ease for left, right in itertools.pairwise(line)])
         best = rank >= len(heights) - top
-        colour = matplotlib.colormaps["viridis"](scale(table[score].iloc[rank])) if best else "0.85"
+        colour = colours(scale(table[score].iloc[rank])) if best else "0.85"
         axes.plot(x, y, color=colour, linewidth=1.8 if best else 0.8, zorder=2 if best else 1)
     box = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.8}
     for position, of_column in enumerate(ticks):
@@ -322,28 +325,46 @@ def sweep_top_runs(table, parameters, score, path, top=15):
             axes.text(position + 0.02, height, text, fontsize=9, va="center", zorder=4, bbox=box)
     title = f"The best {min(top, len(table))} of {len(table)} sweep trials"
     axes.set(title=title, xlim=(-0.05, len(columns) - 0.75), ylim=(-0.05, 1.05), yticks=[])
-    axes.set_xticks(range(len(columns)), [SCORE_NAMES.get(column, column.replace("_", " ")) for column in columns])
+    axes.set_xticks(range(len(columns)), [_title(column) for column in columns])
     axes.tick_params(axis="x", length=0)
     axes.grid(visible=False)
     for side in axes.spines.values():
         side.set_visible(False)
-    drawing.colorbar(ScalarMappable(scale, "viridis"), ax=axes, label=SCORE_NAMES.get(score, score), pad=0.01)
+    drawing.colorbar(ScalarMappable(scale, colours), ax=axes, label=_title(score), pad=0.01)
     return save(drawing, path)
 
 
-def _coordinate(values):
+def _coordinate(values, logarithmic=False):
     """(heights (n,) from 0 to 1, [(height, text)] of the ticks) of a column of a parallel-coordinates plot."""
     if values.dtype.kind != "f":
         choices = sorted(values.unique())
         places = np.linspace(0.06, 0.94, len(choices)) if len(choices) > 1 else [0.5]
-        ticks = list(zip(places, map(str, choices), strict=True))
+        step = -(-len(choices) // 8)  # of many whole numbers only some have room for their names
+        ticks = list(zip(places, map(str, choices), strict=True))[::step]
         return values.map(dict(zip(choices, places, strict=True))).to_numpy(float), ticks
-    low, high = values.min(), values.max()
-    ticks = [(height, f"{low + height * (high - low):.3g}") for height in np.linspace(0, 1, 5)]
-    return ((values - low) / ((high - low) or 1)).to_numpy(float), ticks
+    numbers = np.log(values) if logarithmic else values
+    low, high = numbers.min(), numbers.max()
+    at = np.linspace(0, 1, 5)
+    marks = low + at * (high - low)
+    ticks = [(height, f"{mark:.3g}") for height, mark in zip(at, np.exp(marks) if logarithmic else marks, strict=True)]
+    return ((numbers - low) / ((high - low) or 1)).to_numpy(float), ticks
 
 
-SCORE_NAMES = {"best_avg_F1_score": "F1, 4-class average", "best_challenge_F1": "F1, challenge (N, A, O)"}
+SCORE_NAMES = {
+    "best_avg_F1_score": "F1, 4-class average",
+    "best_challenge_F1": "F1, challenge (N, A, O)",
+    "best_val_loss": "Validation loss",
+}
+
+
+def _title(column):
+    return SCORE_NAMES.get(column, column.replace("_", " "))
+
+
+def _forest(table, parameters, score):
+    """(inputs, a column for each number and each named choice; a random forest that tells the `score` from them)."""
+    inputs = pd.get_dummies(table[list(parameters)], prefix_sep=" = ", dtype=float)
+    return inputs, RandomForestRegressor(200, random_state=0).fit(inputs, table[score])
 
 
 def sweep_importance(table, parameters, score, path):
@@ -351,8 +372,7 @@ def sweep_importance(table, parameters, score, path):
 
     A parameter with named choices has a row per choice. `table`, `parameters`, `score`: as in `sweep_top_runs`.
     """
-    inputs = pd.get_dummies(table[parameters], prefix_sep=" = ", dtype=float)
-    forest = RandomForestRegressor(200, random_state=0).fit(inputs, table[score])
+    inputs, forest = _forest(table, parameters, score)
     with np.errstate(invalid="ignore", divide="ignore"):
         correlation = np.nan_to_num(inputs.corrwith(table[score]).to_numpy())
     order = np.argsort(forest.feature_importances_)
@@ -363,10 +383,133 @@ def sweep_importance(table, parameters, score, path):
     axes[1].barh(
         names, correlation[order], color=[COLOURS["O"] if value > 0 else COLOURS["A"] for value in correlation[order]]
     )
-    axes[1].set(title="Correlation with the F1", xlabel="Pearson's r", xlim=(-1, 1), xticks=[-1, -0.5, 0, 0.5, 1])
+    name = "loss" if score == "best_val_loss" else "F1"
+    axes[1].set(title=f"Correlation with the {name}", xlabel="Pearson's r", xlim=(-1, 1), xticks=[-1, -0.5, 0, 0.5, 1])
     for axis in axes:
         axis.grid(axis="y", visible=False)
     return save(drawing, path)
+
+
+def sweep_progress(table, score, path, lowest=False):
+    """The best score after each trial, and the scores over what a trial costs, with those that none beats in both.
+
+    table: one row a trial with its state, its seconds and its `score`, in the order of their beginning; lowest: whether
+    a low score is good.
+    """
+    drawing, axes = figure(11, 4.5, ncols=2, sharey=True)
+    trials = np.arange(1, len(table) + 1)
+    stopped = (table.state == "pruned").to_numpy()
+    values, seconds = table[score].to_numpy(float), table.seconds.to_numpy(float)
+    so_far = (np.fmin if lowest else np.fmax).accumulate(np.where(stopped, np.nan, values))
+    axes[0].step(trials, so_far, where="post", color="black", label="the best so far")
+    for axis, x in zip(axes, (trials, seconds), strict=True):
+        axis.plot(x[~stopped], values[~stopped], "o", color="C0", alpha=0.6, markersize=5, label="a trial")
+        if stopped.any():
+            axis.plot(x[stopped], values[stopped], "x", color="0.5", markersize=5, label="a trial stopped early")
+    order = [place for place in np.argsort(seconds, kind="stable") if not stopped[place]]
+    ahead = (np.minimum if lowest else np.maximum).accumulate(values[order])
+    front = np.r_[True, ahead[1:] != ahead[:-1]]
+    axes[1].step(
+        seconds[order][front],
+        ahead[front],
+        where="post",
+        color=COLOURS["A"],
+        marker="o",
+        label="better than all cheaper ones",
+    )
+    axes[0].set(title="The best so far", xlabel="Trial", ylabel=_title(score))
+    axes[0].xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes[1].set(title="Score and cost", xlabel="Seconds a trial")
+    for axis in axes:
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, fontsize=9)
+    return save(drawing, path)
+
+
+def sweep_slices(table, parameters, score, path):
+    """The score against each parameter; all as `sweep_top_runs` takes it."""
+    columns = min(4, len(parameters))
+    lines = -(-len(parameters) // columns)
+    drawing, axes = figure(3.1 * columns + 0.8, 2.9 * lines, nrows=lines, ncols=columns, sharey=True, squeeze=False)
+    trials = np.arange(len(table)) if "trial" not in table else table.trial.rank().to_numpy()
+    for axis, (name, logarithmic) in itertools.zip_longest(axes.flat, parameters.items(), fillvalue=(None, None)):
+        if name is None:
+            axis.set_visible(False)
+            continue
+        _scale(axis, "x", table[name], logarithmic)
+        drawn = axis.scatter(_spread(table[name]), table[score], c=trials, cmap="Blues", edgecolors="0.5", s=22)
+        axis.set_xlabel(_title(name))
+    for line in axes:
+        line[0].set_ylabel(_title(score))
+    drawing.colorbar(drawn, ax=axes, label="Trial", pad=0.01)
+    return save(drawing, path)
+
+
+def _spread(values):
+    """Where to draw the `values` of a parameter: numbers at themselves, choices at their places, a little spread."""
+    if values.dtype.kind == "f":
+        return values.to_numpy()
+    choices = sorted(values.unique())
+    places = values.map({choice: place for place, choice in enumerate(choices)}).to_numpy(float)
+    return places + np.random.default_rng(0).uniform(-0.15, 0.15, len(places))
+
+
+def _scale(axes, side, values, logarithmic):
+    """Scale the x or y `side` of `axes` for the `values` of a parameter, as `_spread` places them."""
+    if values.dtype.kind != "f":
+        choices = sorted(values.unique())
+        step = -(-len(choices) // 6)
+        getattr(axes, f"set_{side}ticks")(range(0, len(choices), step), list(map(str, choices[::step])))
+    elif logarithmic:
+        getattr(axes, f"set_{side}scale")("log")
+
+
+def sweep_contour(table, parameters, score, path):
+    """What the two most important parameters make of the score, as a random forest reads it: the mean over the others.
+
+    All as `sweep_top_runs` takes it; with one parameter nothing is drawn. Source: Friedman 2001, "Greedy function
+    approximation", for the mean (partial dependence).
+    """
+    inputs, forest = _forest(table, parameters, score)
+    share = {
+        name: sum(
+            importance
+            for column, importance in zip(inputs.columns, forest.feature_importances_, strict=True)
+            if column == name or column.startswith(f"{name} = ")
+        )
+        for name in parameters
+    }
+    chosen = sorted(share, key=share.get)[-2:][::-1]
+    if len(chosen) < 2:
+        return None
+    grids = [_grid(table[name], parameters[name]) for name in chosen]
+    means = np.empty([len(grid) for grid in grids][::-1])
+    for column, first in enumerate(grids[0]):
+        changed = pd.concat([table[list(parameters)].assign(**{chosen[0]: first, chosen[1]: at}) for at in grids[1]])
+        known = pd.get_dummies(changed, prefix_sep=" = ", dtype=float).reindex(columns=inputs.columns, fill_value=0.0)
+        means[:, column] = forest.predict(known).reshape(len(grids[1]), -1).mean(1)
+
+    drawing, axes = figure(7.5, 5.5)
+    at = [
+        np.arange(len(grid)) if table[name].dtype.kind != "f" else grid
+        for name, grid in zip(chosen, grids, strict=True)
+    ]
+    _scale(axes, "x", table[chosen[0]], parameters[chosen[0]])
+    _scale(axes, "y", table[chosen[1]], parameters[chosen[1]])
+    colour = axes.pcolormesh(*at, means, shading="nearest", cmap="viridis", rasterized=True)
+    axes.plot(
+        _spread(table[chosen[0]]), _spread(table[chosen[1]]), "o", color="white", markeredgecolor="0.3", markersize=4
+    )
+    axes.set(title="The two most important parameters", xlabel=_title(chosen[0]), ylabel=_title(chosen[1]))
+    axes.grid(visible=False)
+    drawing.colorbar(colour, ax=axes, label=f"{_title(score)}, mean of the forest", pad=0.02)
+    return save(drawing, path)
+
+
+def _grid(values, logarithmic):
+    """Values of a parameter to look at: all choices, or 25 numbers over its range."""
+    if values.dtype.kind != "f":
+        return sorted(values.unique())
+    return (np.geomspace if logarithmic else np.linspace)(values.min(), values.max(), 25)
 
 
 def main():

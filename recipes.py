@@ -83,6 +83,13 @@ class Recipe:
     epochs: int = setting("training", 100, "passes over the training split", "[1, 100000]")
     members: str = setting("members", "network", "who answers: the network, or the network and boosted trees on measured heartbeats, their logits averaged", choices=("network", "network,trees"))
     calibrate: bool = setting("members", False, "scale and shift the logits for the likelihood and F1 of the validation split")
+    # The trees', chosen on the validation parts of the published folds; `training.fingerprint` knows them by their group.
+    trees_rounds: int = setting("trees", 350, "trees of each class; of those with random splits 12/7 as many", "[1, 10000]")
+    trees_leaves: int = setting("trees", 15, "leaves of a tree", "[2, 1000]")
+    trees_least: int = setting("trees", 20, "recordings in a leaf, at least", "[1, 10000]")
+    trees_rate: float = setting("trees", 0.05, "learning rate of the trees", "(0, 1]")
+    trees_share: float = setting("trees", 0.3, "share of the measurements that a tree may use", "(0, 1]")
+    trees_l2: float = setting("trees", 5.0, "L2 penalty of the leaves", "[0, 10000]")
     # fmt: on
 
     def __post_init__(self):
@@ -147,6 +154,12 @@ def settings(*groups):
         for field in dataclasses.fields(Recipe)
         if field.metadata and (not groups or field.metadata["group"] in groups)
     ]
+
+
+def check(name, value):
+    """Raise `ValueError` unless the setting `name` may have the `value`, whatever the others are."""
+    field = Recipe.__dataclass_fields__[name]
+    _check(field, float(value) if field.type is float and type(value) is int else value)
 
 
 def _check(field, value):

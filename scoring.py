@@ -51,6 +51,12 @@ def epoch_scores(matrix):
     return dict(zip(SCORES, map(float, values), strict=True))
 
 
+def log_loss(true, probabilities):
+    """Mean cross-entropy of `probabilities` (n, 4) against the indices of classes `true` (n,)."""
+    chosen = np.asarray(probabilities)[np.arange(len(true)), true]
+    return float(-np.log(np.maximum(chosen, 1e-7)).mean())
+
+
 def interval(matrix, score, draws=2000, seed=0):
     """95 % percentile bootstrap interval of `score(matrix)` over the recordings counted in `matrix`: [low, high],
     or a list of such pairs where the score has several values.

@@ -14,6 +14,7 @@ import scipy.special
 import dataset
 import model
 import preprocessing
+import recipes
 from keras_setup import keras
 from recipes import CLASSES
 from shell import progress, read_arrays, say, writing
@@ -53,7 +54,11 @@ def prepare(table, recipe):
 def fingerprint(table, recipe):
     """A hash (hexadecimal) of a training: its recipe, and the recordings it learns from in their order."""
     learned = table.loc[table.split != "test", ["record", "label", "split", "sampling_rate", "signal"]]
-    return sha256(f"{dataclasses.asdict(recipe)} {dataset.fingerprint(learned)}".encode()).hexdigest()
+    told = dataclasses.asdict(recipe)
+    for name in recipes.settings("trees"):  # younger than finished runs, whose fingerprints are without them
+        if told[name] == getattr(recipes.Recipe, name):
+            del told[name]
+    return sha256(f"{told} {dataset.fingerprint(learned)}".encode()).hexdigest()
 
 
 class Batches(keras.utils.PyDataset):

@@ -9,36 +9,33 @@ import preprocessing
 from recipes import CLASSES
 from shell import hidden
 
-# Two sets of trees, whose logits are averaged: one of the best splits, and one of the best of random ones, which is
-# surer of less. Chosen, as all settings here, on the validation parts of the published folds.
-KINDS = ({"num_iterations": 350}, {"num_iterations": 600, "extra_trees": True})
-SETTINGS = {
-    "objective": "multiclass",
-    "num_class": len(CLASSES),
-    "num_leaves": 15,
-    "learning_rate": 0.05,
-    "feature_fraction": 0.3,
-    "lambda_l2": 5,
-    "min_data_in_leaf": 20,
-    "max_bin": 63,
-    "deterministic": True,
-    "force_col_wise": True,
-    "verbose": -1,
-}
 
-
-def fit(measured, labels, seed):
+def fit(measured, labels, recipe):
     """The trees, a list of LightGBM's boosters, for recordings measured by `beats.measure_all`.
 
-    labels: indices of classes (recordings,).
+    labels: indices of classes (recordings,). Two sets of trees, whose logits are averaged: one of the best splits, and
+    one of the best of random ones, which is surer of less.
     """
     import lightgbm
 
     rows, owners = measured
-    return [
-        lightgbm.train({**SETTINGS, **kind, "seed": seed}, lightgbm.Dataset(rows, np.asarray(labels)[owners]))
-        for kind in KINDS
-    ]
+    rounds = recipe.trees_rounds
+    kinds = {"num_iterations": rounds}, {"num_iterations": -(-rounds * 12 // 7), "extra_trees": True}
+    settings = {
+        "objective": "multiclass",
+        "num_class": len(CLASSES),
+        "num_leaves": recipe.trees_leaves,
+        "learning_rate": recipe.trees_rate,
+        "feature_fraction": recipe.trees_share,
+        "lambda_l2": recipe.trees_l2,
+        "min_data_in_leaf": recipe.trees_least,
+        "max_bin": 63,
+        "deterministic": True,
+        "force_col_wise": True,
+        "verbose": -1,
+        "seed": recipe.seed,
+    }
+    return [lightgbm.train(settings | kind, lightgbm.Dataset(rows, np.asarray(labels)[owners])) for kind in kinds]
 
 
 def load(text):

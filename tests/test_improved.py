@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import scipy.special
 
+import dataset
 import members
 import model
 import preprocessing
@@ -155,3 +156,12 @@ def test_test_recordings_take_no_part_in_a_training(signals, monkeypatch):
     shown = preprocessing.Images(validation.signal, validation.sampling_rate, recipe)
     np.testing.assert_array_equal(prepared.validation, shown[:])
     np.testing.assert_array_equal(prepared.validation_labels, [2] * 6)
+
+
+def test_finished_runs_keep_their_fingerprints_though_the_trees_have_settings_now(folder):
+    table = dataset.read_recordings(folder)
+    table["split"] = dataset.split(table)
+    known = {"paper": "cd4b2c40df52eae5", "improved": "7f08814c06ae28f8"}
+    assert {name: training.fingerprint(table, RECIPES[name])[:16] for name in known} == known
+    changed = dataclasses.replace(RECIPES["improved"], trees_leaves=31)
+    assert training.fingerprint(table, changed)[:16] != known["improved"]

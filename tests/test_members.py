@@ -12,7 +12,7 @@ import model
 import runs
 import scoring
 import trees
-from recipes import RECIPES
+from recipes import RECIPES, Recipe
 from shell import UserError
 from synthetic import recording
 
@@ -28,7 +28,7 @@ def signals():
 
 @pytest.fixture(scope="module")
 def boosters(signals):
-    return trees.fit(beats.measure_all(signals, [300] * 60, keep=False), np.arange(60) % 4, seed=1)
+    return trees.fit(beats.measure_all(signals, [300] * 60, keep=False), np.arange(60) % 4, Recipe(seed=1))
 
 
 def test_trees_tell_the_rhythms_of_fresh_recordings(boosters):

@@ -134,6 +134,9 @@ def test_example_recordings_share_the_time_axis(drawn):
     assert spectrum.get_xlim() == trace.get_xlim() and spectrum.get_ylim()[1] == 50
 
 
+SEARCHED = {"optimizer": False, "learning_rate": False}
+
+
 def trials(count=20):
     rng = np.random.default_rng(0)
     table = pd.DataFrame(
@@ -143,7 +146,7 @@ def trials(count=20):
 
 
 def test_the_best_trials_are_coloured_over_the_rest(drawn):
-    plotting.sweep_top_runs(trials(), ["optimizer", "learning_rate"], "best_avg_F1_score", "x.png", top=5)
+    plotting.sweep_top_runs(trials(), SEARCHED, "best_avg_F1_score", "x.png", top=5)
     axes = drawn[0].axes[0]
     grey = [line for line in axes.lines if line.get_color() == "0.85"]
     assert len(grey) == 15 and "best 5 of 20 sweep trials" in axes.get_title()
@@ -152,12 +155,32 @@ def test_the_best_trials_are_coloured_over_the_rest(drawn):
 
 
 def test_importance_of_settings_and_its_sign(drawn):
-    plotting.sweep_importance(trials(60), ["optimizer", "learning_rate"], "best_avg_F1_score", "x.png")
+    plotting.sweep_importance(trials(60), SEARCHED, "best_avg_F1_score", "x.png")
     importance, correlation = drawn[0].axes
     names = [label.get_text() for label in importance.get_yticklabels()]
     signs = dict(zip(names, [np.sign(bar.get_width()) for bar in correlation.patches], strict=True))
     assert signs == {"optimizer = adam": 1, "optimizer = sgd": -1, "learning rate": 1}
     assert sum(bar.get_width() for bar in importance.patches) == pytest.approx(1)
+
+
+def test_the_best_so_far_leaves_out_what_was_stopped_and_the_front_what_is_beaten(drawn):
+    table = pd.DataFrame({"state": ["complete", "pruned", "complete", "complete"], "seconds": [9.0, 1.0, 3.0, 5.0]})
+    plotting.sweep_progress(table.assign(best_val_loss=[0.5, 0.1, 0.6, 0.4]), "best_val_loss", "x.png", lowest=True)
+    progress, cost = drawn[0].axes
+    assert list(progress.lines[0].get_ydata()) == [0.5, 0.5, 0.5, 0.4]
+    assert list(progress.lines[2].get_xdata()) == [2]
+    assert list(cost.lines[-1].get_xdata()) == [3, 5] and list(cost.lines[-1].get_ydata()) == [0.6, 0.4]
+
+
+def test_a_logarithmic_search_has_logarithmic_axes(drawn):
+    table = trials(60).assign(learning_rate=np.geomspace(1e-4, 1e-2, 60))
+    log = {"optimizer": False, "learning_rate": True}
+    for draw in (plotting.sweep_top_runs, plotting.sweep_slices, plotting.sweep_contour):
+        draw(table, log, "best_avg_F1_score", "x.png")
+    texts = [text.get_text() for text in drawn[0].axes[0].texts]
+    assert {"0.0001", "0.001", "0.01"} < set(texts)
+    assert [axes.get_xscale() for axes in drawn[1].axes[:2]] == ["linear", "log"]
+    assert "log" in (drawn[2].axes[0].get_xscale(), drawn[2].axes[0].get_yscale())
 
 
 def test_a_figure_is_written_whole(tmp_path):

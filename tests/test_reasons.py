@@ -8,6 +8,7 @@ import beats
 import reasons
 import runs
 import trees
+from recipes import Recipe
 from synthetic import FS
 
 CLASS = {name: np.eye(4)["ANO~".index(name)] for name in "ANO~"}
@@ -48,7 +49,7 @@ def test_what_drove_the_trees_is_named():
         labels = rng.integers(0, 2, 400)
         names = np.array([reasons.family(name) == family for name in reasons.NAMES])
         told[:, names] += 100 * labels[:, None]
-        boosters = trees.fit((told, np.arange(400)), labels, seed=0)
+        boosters = trees.fit((told, np.arange(400)), labels, Recipe(seed=0))
         saved = runs.Saved(None, boosters, None)
         why = reasons.explain(CLASS["N"], told[labels == 1][:1], [saved])
         assert next(iter(why["drivers"])) == family

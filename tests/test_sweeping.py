@@ -1,6 +1,8 @@
 """The sweep: its search space, the local engine, and Weights & Biases through its real client on a loopback server."""
 
 import contextlib
+import itertools
+import multiprocessing
 import os
 import shutil
 import signal
@@ -8,8 +10,10 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import cv2
 import numpy as np
@@ -21,11 +25,14 @@ import sqlalchemy
 import yaml
 from conftest import PROJECT
 from optuna.trial import TrialState
+from sklearn.ensemble import RandomForestRegressor
 from wandb_server import WandbServer
 
 import dataset
+import spaces
+import studies
 import sweeping
-from recipes import Recipe
+from recipes import RECIPES, Recipe
 from scoring import SCORES
 from shell import UserError, run_script
 
@@ -45,22 +52,76 @@ def regret(settings):
     )
 
 
-def best_regret(method, seed, trials=40):
-    study = optuna.create_study(sampler=sweeping.sampler(method, seed), direction="maximize")
-    study.optimize(lambda trial: -regret(sweeping.suggest(trial, SPACE)), n_trials=trials)
-    return -study.best_value
+@pytest.fixture(scope="module")
+def replay():
+    """A function that searches, as a sweep does, where a random forest of real trials tells F1 after each epoch."""
+    table = pd.read_csv(PROJECT / "tests/data/random_trials.csv", comment="#")
+    searched = [name for name in SPACE if name != "epochs"]
+    inputs = pd.get_dummies(table[searched], dtype=float)
+    best_so_far = np.maximum.accumulate(table.filter(like="epoch_").to_numpy(), axis=1)
+    forest = RandomForestRegressor(30, random_state=0).fit(inputs.to_numpy(), best_so_far)
+    trees = [each.tree_ for each in forest.estimators_]
 
+    def curve(settings):
+        choices = settings | {f"{name}_{value}": 1 for name, value in settings.items()}
+        row = np.array([[choices.get(column, 0) for column in inputs]], np.float32)
+        return np.mean([tree.predict(row)[0, :, 0] for tree in trees], axis=0)
 
-def test_the_search_is_better_than_chance():
-    bayes, chance = ([best_regret(method, seed) for seed in range(10)] for method in ("bayes", "random"))
-    assert np.mean(bayes) <= np.mean(chance) / 2, (np.mean(bayes), np.mean(chance))
-
-
-def test_both_sweep_files_are_valid_and_the_first_is_the_reports():
-    assert sweeping.read_config(PROJECT / "sweep-log.yaml")["parameters"]["learning_rate"]["distribution"] == (
-        "log_uniform_values"
+    rng = np.random.default_rng(0)
+    draws = {name: space.get("values", [space.get("min"), space.get("max")]) for name, space in SPACE.items()}
+    anywhere = pd.DataFrame(
+        {
+            name: rng.choice(draws[name], 20_000) if "values" in SPACE[name] else rng.uniform(*draws[name], 20_000)
+            for name in searched
+        }
     )
-    config = sweeping.read_config(PROJECT / "sweep.yaml")
+    anywhere = pd.get_dummies(anywhere, dtype=float).reindex(columns=inputs.columns)
+    top = forest.predict(anywhere.to_numpy())[:, -1].max()
+
+    def search(method, seed, epochs, rule):
+        study = optuna.create_study(
+            sampler=studies.sampler(method, seed), pruner=studies.pruner(rule), direction="maximize"
+        )
+        best = []
+        while len(best) < epochs:
+            trial = study.ask()
+            values = curve(spaces.suggest(trial, SPACE))
+            for epoch, value in enumerate(values, 1):
+                best.append(max([value, *best[-1:]]))
+                if studies._report(trial, epoch, value):
+                    study.tell(trial, state=TrialState.PRUNED)
+                    break
+            else:
+                study.tell(trial, value)
+        return best[:epochs]
+
+    def regret(method, epochs, rule=None):
+        """(epochs,): how far the best trial so far lies below the best that there is, the mean of 8 searches."""
+        return top - np.mean([search(method, seed, epochs, rule) for seed in range(8)], axis=0)
+
+    return regret
+
+
+def test_the_search_is_better_than_chance_and_better_still_where_it_stops_trials(replay):
+    chance, bayes = replay("random", 400), replay("bayes", 400)
+    halving = replay("bayes", 200, {"type": "hyperband", "min_iter": 3, "eta": 3})
+    assert bayes[399] <= chance[399] / 2, (bayes[399], chance[399])
+    assert halving[199] <= chance[199] / 2, (halving[199], chance[199])
+    assert halving[199] <= 0.7 * bayes[199], (halving[199], bayes[199])
+
+
+def test_all_sweep_files_are_valid_and_the_first_is_the_reports():
+    log = spaces.read(PROJECT / "sweep-log.yaml", Recipe())
+    assert log["parameters"]["learning_rate"]["distribution"] == "log_uniform_values"
+    improved = RECIPES["improved"]
+    for name, kind in {"improved": "network", "trees": "trees"}.items():
+        config = spaces.read(PROJECT / f"sweep-{name}.yaml", improved)
+        assert spaces.kind(config, improved) == kind and f"sweep-{name}.yaml" in config["command"]
+    with pytest.raises(UserError, match="trees, which the recipe paper does not have; pass --recipe improved"):
+        spaces.read(PROJECT / "sweep-trees.yaml", Recipe())
+    assert spaces.kind({"parameters": SPACE}, Recipe()) == "head"
+    assert spaces.kind({"parameters": SPACE | {"nperseg": {"values": [64, 128]}}}, Recipe()) == "network"
+    config = spaces.read(PROJECT / "sweep.yaml", Recipe())
     assert config["method"] == "bayes" and config["metric"] == {"name": "avg_F1_score", "goal": "maximize"}
     assert config["parameters"] == {
         "num_neurons": {"values": [128, 256, 512, 1024]},
@@ -80,7 +141,25 @@ def test_both_sweep_files_are_valid_and_the_first_is_the_reports():
         ("goal: maximize -> goal: maximize\n  target: 0.9", "metric is .*'target': 0.9"),
         ("name: avg_F1_score -> name: val_accuracy", "metric is"),
         ("  num_neurons: ->   neurons:", "parameters.neurons is not a setting"),
-        ("  num_neurons: ->   nperseg:", "parameters.nperseg is not a setting"),
+        ("  num_neurons: ->   vote_stretch:", "parameters.vote_stretch is not a setting"),
+        ("  num_neurons: ->   1:", "parameters.1 is not a setting"),
+        ("  num_neurons: ->   2020-02-02:", "parameters.2020-02-02 is not a setting"),
+        ("  learning_rate: ->   trees_rate:", "parameters of the trees and of the network"),
+        ("max: 0.01 -> max: 2020-02-02", "parameters.learning_rate .* must be float, not datetime.date"),
+        ("method: bayes -> method: !!python/name:os.system", "cannot read .* has the tag tag:yaml.org"),
+        ("method: bayes -> method: &a bayes\nname: *a", r"cannot read .* line 6 has the alias \*a"),
+        (
+            "goal: maximize -> goal: maximize\nearly_terminate: {type: hyperband}",
+            "early_terminate is .* a key is missing",
+        ),
+        (
+            "goal: maximize -> goal: maximize\nearly_terminate: {type: hyperband, min_iter: 3, eta: 1}",
+            "early_terminate is .* eta must be a whole number",
+        ),
+        (
+            "goal: maximize -> goal: maximize\nearly_terminate: {type: envelope, min_iter: 3}",
+            "early_terminate is .* expected type: hyperband",
+        ),
         ("[relu, tanh, sigmoid] -> [relu, gelu]", "parameters.activation .* not 'gelu'"),
         ("[16, 32] -> [16, 0]", r"parameters.batch_size .* must be within \[1, 100000\], not 0"),
         ("[16, 32] -> []", "parameters.batch_size .* must contain one or more elements"),
@@ -113,19 +192,46 @@ def test_a_wrong_config_names_the_key(tmp_path, change, message):
     assert old in text
     (tmp_path / "sweep.yaml").write_text(text.replace(old, new))
     with pytest.raises(UserError, match=message):
-        sweeping.read_config(tmp_path / "sweep.yaml")
+        spaces.read(tmp_path / "sweep.yaml", Recipe())
 
 
 def test_an_unreadable_config(tmp_path):
     with pytest.raises(UserError, match="cannot read"):
-        sweeping.read_config(tmp_path / "nowhere.yaml")
+        spaces.read(tmp_path / "nowhere.yaml", Recipe())
     (tmp_path / "list.yaml").write_text("- 1\n")
     with pytest.raises(UserError, match="is not a sweep"):
-        sweeping.read_config(tmp_path / "list.yaml")
+        spaces.read(tmp_path / "list.yaml", Recipe())
     only = {"epochs": {"value": 10}, "optimizer": {"value": "adam"}}
     config = {"method": "bayes", "metric": {"name": "F1_0", "goal": "maximize"}, "parameters": only}
     with pytest.raises(UserError, match="nothing to search"):
-        sweeping.check_config(config, "sweep")
+        spaces.check(config, "sweep", Recipe())
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("method: " + 500 * "[" + 500 * "]", "nested more than 12 levels"),
+        ("a: &a [x]\n" + "".join(f"{c}: &{c} [{9 * f'*{p},'}]\n" for p, c in itertools.pairwise("abcdefghi")), "alias"),
+        ("method: bayes\n" + 100_000 * "#", "larger than 64 KiB"),
+        ("metric: " + 60_000 * "x", "method is None"),
+        ("method: bayes\nmetric: " + 60_000 * "x", "metric is 'x"),
+        ("? [a, b]\n: 1", "unhashable key"),
+        ("null: 1", "unknown key None"),
+        ("method: !!python/object/apply:os.getcwd []", "has the tag"),
+        ("\0", "unacceptable character"),
+    ],
+)
+def test_a_config_is_refused_in_a_sentence_whoever_wrote_it(tmp_path, text, words):
+    (tmp_path / "sweep.yaml").write_text(text)
+    with pytest.raises(UserError, match=words) as refused:
+        spaces.read(tmp_path / "sweep.yaml", Recipe())
+    assert len(str(refused.value)) < 500
+
+
+def test_early_termination_has_the_brackets_of_wandb():
+    assert spaces.halving({"type": "hyperband", "min_iter": 3}) == (3, 3)
+    assert spaces.halving({"type": "hyperband", "max_iter": 27, "s": 2, "strict": True}) == (3, 3)
+    assert spaces.halving({"type": "hyperband", "max_iter": 5, "s": 9, "eta": 2}) == (1, 2)
 
 
 def test_the_settings_of_the_head_and_the_training_can_be_searched():
@@ -137,8 +243,8 @@ def test_the_settings_of_the_head_and_the_training_can_be_searched():
         "weight_decay": {"min": 1e-5, "max": 1e-1, "distribution": "log_uniform_values"},
     }
     metric = {"name": "challenge_F1", "goal": "maximize"}
-    sweeping.check_config({"method": "random", "metric": metric, "parameters": parameters}, "sweep")
-    assert not {"labels", "seed", "backbone", "weights", "nperseg", "stretch"} & set(sweeping.TUNABLE)
+    spaces.check({"method": "random", "metric": metric, "parameters": parameters}, "sweep", Recipe())
+    assert not {"labels", "seed", "weights", "members", "calibrate"} & set(spaces.TUNABLE)
 
 
 def test_a_busy_or_refused_database_is_one_sentence(tmp_path, monkeypatch):
@@ -147,22 +253,23 @@ def test_a_busy_or_refused_database_is_one_sentence(tmp_path, monkeypatch):
     def refused(match):
         stack = contextlib.ExitStack()
         stack.enter_context(pytest.raises(UserError, match=match))
-        stack.enter_context(sweeping.refusals(f"the database {url} does not serve", *sweeping.DATABASE_ERRORS))
+        stack.enter_context(studies.serving(url))
         return stack
 
-    sweeping.open_study(url, "test")
-    monkeypatch.setattr(sweeping, "BUSY", 0.2)
+    studies.open_study(url, "test")
+    monkeypatch.setattr(studies, "BUSY", 0.2)
     with sqlite3.connect(tmp_path / "busy.db") as other:
         other.execute("BEGIN EXCLUSIVE")
         with refused("does not serve: database is locked"):
-            sweeping.open_study(url, "another")
+            studies.open_study(url, "another")
         other.rollback()
     with refused("does not serve"):
-        sweeping.open_study("postgresql://nobody@127.0.0.1:9/none", "test")
-    with refused("does not serve: .*absent"):
-        sweeping.open_study("postgresql+absent://x", "test")
+        studies.open_study("postgresql://nobody@127.0.0.1:9/none", "test")
+    sentence = "does not serve .PostgreSQL needs pip install .psycopg.*: .*absent"
+    with pytest.raises(UserError, match=sentence), studies.serving("postgresql+absent://x"):
+        studies.open_study("postgresql+absent://x", "test")
     with refused("unable to open"):
-        sweeping.open_study(f"sqlite:///{tmp_path}/no/folder.db", "test")
+        studies.open_study(f"sqlite:///{tmp_path}/no/folder.db", "test")
     with sqlite3.connect(tmp_path / "busy.db") as full:
         pages = full.execute("PRAGMA page_count").fetchone()[0]
 
@@ -172,7 +279,7 @@ def test_a_busy_or_refused_database_is_one_sentence(tmp_path, monkeypatch):
 
     try:
         with refused("full"):
-            study = sweeping.open_study(url, "test")
+            study = studies.open_study(url, "test")
             for number in range(200):
                 study.set_user_attr(f"filler {number}", "x" * 5000)
     finally:
@@ -190,8 +297,8 @@ def test_a_database_that_another_process_creates_at_the_same_moment(tmp_path, mo
         connect(*arguments, **options)
 
     monkeypatch.setattr(optuna.storages.RDBStorage, "__init__", refuse_first)
-    monkeypatch.setattr(sweeping.time, "sleep", lambda _: None)
-    assert sweeping.open_study(f"sqlite:///{tmp_path}/new.db", "test").study_name == "test"
+    monkeypatch.setattr(studies.time, "sleep", lambda _: None)
+    assert studies.open_study(f"sqlite:///{tmp_path}/new.db", "test").study_name == "test"
     assert not refusals
 
 
@@ -199,7 +306,8 @@ def test_the_fingerprint_tells_apart_what_the_features_are_of(archive, folder, t
     import training
 
     def fingerprint(data=archive, **settings):
-        return sweeping.prepare(Recipe(**settings), data)[1]
+        config = spaces.read(PROJECT / "sweep.yaml", Recipe())
+        return sweeping.prepare(Recipe(**settings), data, config, 1)[1]["features"]
 
     def written(name, content):
         (tmp_path / name).write_bytes(content)
@@ -234,7 +342,7 @@ def test_the_fingerprint_tells_apart_what_the_features_are_of(archive, folder, t
 # ── Local sweeps in this process, with trials that take no time ─────────────────────────────────────────────────────
 
 
-def in_this_process(target, jobs, watch):
+def in_this_process(target, jobs, *_):
     for job in jobs:
         target(*job)
 
@@ -245,15 +353,16 @@ def quick_sweep(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("sweeps").mkdir()
     monkeypatch.setattr(sweeping.tracking, "start_offline", lambda *_: None)
-    monkeypatch.setattr(sweeping, "in_processes", in_this_process)
-    config = sweeping.read_config(PROJECT / "sweep.yaml")
+    monkeypatch.setattr(studies, "in_processes", in_this_process)
+    config = spaces.read(PROJECT / "sweep.yaml", Recipe())
 
-    def scores(name, features, recipe, settings, tracker):
+    def scores(number, settings, report):
         return {f"best_{score}": 1 - regret(settings) for score in SCORES}
 
-    def run(name, count, seed=42, train=scores, fingerprint="of the features", **changes):
-        monkeypatch.setattr(sweeping, "train", train)
-        return sweeping.local_sweep(None, name, fingerprint, config | changes, Recipe(seed=seed), None, count, 1)
+    def run(name, count, seed=42, trial=scores, features="of the features", **changes):
+        made_with = {"features": features}
+        url = f"sqlite:///sweeps/{name}.db"
+        return studies.sweep(url, name, made_with, config | changes, count, 1, seed, trial, False, "")
 
     return run
 
@@ -271,9 +380,9 @@ def test_one_seed_makes_one_sweep_and_more_trials_leave_it_as_it_is(quick_sweep)
 
 def test_a_sweep_is_not_continued_with_other_parameters_data_or_weights(quick_sweep):
     quick_sweep("a", 1)
-    parameters = sweeping.read_config(PROJECT / "sweep.yaml")["parameters"]
+    parameters = spaces.read(PROJECT / "sweep.yaml", Recipe())["parameters"]
     for change in (
-        {"fingerprint": "of others"},
+        {"features": "of others"},
         {"metric": {"name": "F1_0", "goal": "maximize"}},
         {"parameters": parameters | {"epochs": {"value": 3}}},
     ):
@@ -287,7 +396,7 @@ def test_a_worker_gives_up_after_three_failures_of_its_own(quick_sweep):
         raise MemoryError
 
     with pytest.raises(UserError, match="the workers stopped before 4 trials were finished"):
-        quick_sweep("a", 4, train=fail)
+        quick_sweep("a", 4, trial=fail)
     rows = quick_sweep("a", 1)
     assert [row["state"] for row in rows] == ["fail", "fail", "fail", "complete"]
     assert all(set(row) - {"trial", "state"} == set(SPACE) for row in rows[:3])
@@ -298,7 +407,7 @@ def test_of_two_trials_begun_at_one_moment_the_one_too_many_ends(quick_sweep, mo
     optimize, others = optuna.Study.optimize, []
 
     def states():
-        return [trial.state for trial in sweeping.open_study("sqlite:///sweeps/a.db", "a").get_trials()]
+        return [trial.state for trial in studies.open_study("sqlite:///sweeps/a.db", "a").get_trials()]
 
     def overtaken(study, *arguments, **options):
         others.append(study.ask())
@@ -309,28 +418,129 @@ def test_of_two_trials_begun_at_one_moment_the_one_too_many_ends(quick_sweep, mo
         others[0].study.tell(0, 0.5)
 
     monkeypatch.setattr(optuna.Study, "optimize", overtaken)
-    monkeypatch.setattr(sweeping.time, "sleep", meanwhile)
+    monkeypatch.setattr(studies.time, "sleep", meanwhile)
     assert [row["trial"] for row in quick_sweep("a", 1)] == []
     assert states() == [TrialState.COMPLETE, TrialState.FAIL]
 
 
 def test_a_trial_taken_for_dead_while_the_machine_slept_is_lost_and_made_again(quick_sweep, capsys):
-    def slept(name, features, recipe, settings, tracker):
-        if name == 1:
-            sweeping.open_study("sqlite:///sweeps/a.db", "a").tell(1, state=TrialState.FAIL)  # as another worker does
+    def slept(number, settings, report):
+        if number == 1:
+            studies.open_study("sqlite:///sweeps/a.db", "a").tell(1, state=TrialState.FAIL)  # as another worker does
         return {f"best_{score}": 0.5 for score in SCORES}
 
-    assert [row["state"] for row in quick_sweep("a", 3, train=slept)] == ["complete", "fail", "complete", "complete"]
+    assert [row["state"] for row in quick_sweep("a", 3, trial=slept)] == ["complete", "fail", "complete", "complete"]
     assert "its result is lost" in capsys.readouterr().err
 
 
 def test_what_a_killed_command_left_in_work_has_failed(quick_sweep, monkeypatch):
     quick_sweep("a", 1)
-    sweeping.open_study("sqlite:///sweeps/a.db", "a").ask()
-    monkeypatch.setattr(sweeping.time, "sleep", lambda _: pytest.fail("waits for a trial that nobody makes"))
+    studies.open_study("sqlite:///sweeps/a.db", "a").ask()
+    monkeypatch.setattr(studies.time, "sleep", lambda _: pytest.fail("waits for a trial that nobody makes"))
     quick_sweep("a", 2)
-    trials = sweeping.open_study("sqlite:///sweeps/a.db", "a").get_trials()
+    trials = studies.open_study("sqlite:///sweeps/a.db", "a").get_trials()
     assert [trial.state for trial in trials] == [TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE]
+
+
+def test_a_killed_workers_settings_are_tried_once_more(quick_sweep):
+    quick_sweep("a", 1)
+    study = studies.open_study("sqlite:///sweeps/a.db", "a")
+    for number in (1, 2):
+        trial = study.ask()
+        trial.set_user_attr("worker", "x")
+        settings = spaces.suggest(trial, SPACE)
+        studies._give_back(study, studies._of_worker(study, "x"))
+        assert study.get_trials()[number].state == TrialState.FAIL
+        studies._give_back(study, [study.get_trials()[number]])  # another process noticed it too
+    assert study.get_trials()[1].params == study.get_trials()[2].params and len(study.get_trials()) == 3
+    assert quick_sweep("a", 2)[-1]["learning_rate"] != settings["learning_rate"]
+
+
+def test_a_trial_that_is_stopped_says_where_and_is_kept(quick_sweep):
+    asked = []
+
+    def trial(number, settings, report):
+        for epoch in range(1, 10):
+            asked.append((number, epoch))
+            if report(epoch, (10 - number) * epoch / 100):
+                return {"best_avg_F1_score": 0.1, "stopped_at": epoch}
+        return {"best_avg_F1_score": 0.9}
+
+    rows = quick_sweep("a", 4, trial=trial, early_terminate={"type": "hyperband", "min_iter": 2, "eta": 2})
+    assert [row["state"] for row in rows] == ["complete", "pruned", "pruned", "pruned"]
+    assert [row.get("stopped_at") for row in rows] == [None, 2, 2, 2] and (1, 3) not in asked
+    assert studies.stored("sqlite:///sweeps/a.db", "a")[2] == rows
+
+
+def test_calls_wait_for_a_server_that_has_gone_away(monkeypatch):
+    gone = sqlalchemy.exc.OperationalError("SELECT", {}, Exception("connection refused"))
+    wrapped = optuna.exceptions.StorageInternalError()
+    wrapped.__cause__ = gone
+    answers, clock = [gone, wrapped, gone, 42], [0.0]
+
+    def call():
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(studies.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(studies.time, "sleep", lambda pause: clock.__setitem__(0, clock[0] + 15))
+    assert studies._patient(call)() == 42 and clock[0] == 45
+    answers += 20 * [gone]
+    with pytest.raises(sqlalchemy.exc.OperationalError):
+        studies._patient(call)()
+    assert studies.AWAY < clock[0] - 45 < studies.GRACE
+    answers[:] = [sqlalchemy.exc.ProgrammingError("SELECT", {}, Exception("no such column"))]
+    with pytest.raises(sqlalchemy.exc.ProgrammingError):
+        studies._patient(call)()
+
+
+# ── One trial ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def imagined(*values):
+    """A `Task` of two trainings whose F1s after each epoch are `values`, the second's by 0.1 higher."""
+    seeds = []
+
+    def learn(recipe, tracker):
+        seeds.append(recipe.seed)
+        for epoch, value in enumerate(values, 1):
+            if isinstance(value, Exception):
+                raise value
+            tracker.log({"val_loss": 1.0} | dict.fromkeys(SCORES, value + 0.1 * (len(seeds) - 1)), step=epoch)
+
+    return sweeping.Task("head", learn, Recipe(seed=2**32 - 1), "avg_F1_score", 2), seeds
+
+
+def test_a_trial_has_the_mean_of_its_trainings_and_their_deviation():
+    task, seeds = imagined(0.1, 0.5, 0.2)
+    heard = []
+    result = sweeping.train("x", task, {"epochs": 3}, None, lambda *said: heard.append(said))
+    assert result["best_avg_F1_score"] == pytest.approx(0.55) and result["last_F1_0"] == pytest.approx(0.25)
+    assert result["sd_avg_F1_score"] == pytest.approx(0.1 / 2**0.5) and result["trainings"] == 2
+    assert heard == [(1, 0.1), (2, 0.5), (3, 0.5)] and seeds == [2**32 - 1, 0]
+
+
+def test_a_trial_is_stopped_by_the_study_and_by_wandb_but_not_by_a_fault(capsys):
+    result = sweeping.train("x", imagined(0.1, 0.2, 0.3)[0], {}, None, lambda epoch, score: score >= 0.2)
+    assert result["stopped_at"] == 2 and result["best_avg_F1_score"] == 0.2 and "sd_avg_F1_score" not in result
+    assert "trial x stopped after epoch 2" in capsys.readouterr().err
+    tracker = MagicMock()
+    assert sweeping.train("x", imagined(0.1, Exception())[0], {}, tracker)["stopped_at"] == 1
+    assert tracker.summary.update.call_args[0][0]["avg_F1_score"] == 0.1
+    tracker.finish.assert_called_once_with()
+    for fault in (imagined(0.1, ValueError("bad"))[0], imagined(Exception())[0]):
+        with pytest.raises(Exception):  # noqa: B017
+            sweeping.train("x", fault, {}, tracker)
+        assert tracker.finish.call_args[1] == {"exit_code": 1}
+
+
+def test_the_summary_says_what_luck_is(capsys):
+    table = pd.DataFrame({"best_F1_0": [0.8, 0.75, 0.5], "sd_F1_0": [0.03, 0.05, 0.04], "trainings": [2.0] * 3})
+    said = sweeping.luck(table, "F1_0")
+    assert "the mean of 2 trainings; another seed changes a training by 0.0408" in said and "so 1 more trials" in said
+    assert sweeping.luck(table.drop(columns="sd_F1_0"), "F1_0") == "" and "--repeats 3" in capsys.readouterr().err
 
 
 # ── Sweeps, as a user starts them ───────────────────────────────────────────────────────────────────────────────────
@@ -357,7 +567,8 @@ def kept_features(archive, tmp_path_factory):
     folder = tmp_path_factory.mktemp("features")
     with contextlib.chdir(folder), pytest.MonkeyPatch.context() as patch:
         patch.setattr(model, "predict", imagine)
-        sweeping.prepare(Recipe(backbone="vgg16", weights="random"), archive)
+        recipe = Recipe(backbone="vgg16", weights="random")
+        sweeping.prepare(recipe, archive, spaces.read(PROJECT / "sweep.yaml", recipe), 1)
     assert not parts
     return folder / "data/features"
 
@@ -417,7 +628,7 @@ def sweep_here(tmp_path, monkeypatch, capsys):
         monkeypatch.delenv(name)
     monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
     monkeypatch.setenv("WANDB_SILENT", "true")
-    monkeypatch.setattr(sweeping, "in_processes", in_this_process)
+    monkeypatch.setattr(studies, "in_processes", in_this_process)
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["sweeping.py", *FLAGS, *map(str, arguments)])
@@ -431,18 +642,20 @@ def sweep_here(tmp_path, monkeypatch, capsys):
 def trials(folder):
     """The trials of the local sweep in `folder`, which may not have begun."""
     database = folder / "sweeps/sweep.db"
-    return sweeping.open_study(f"sqlite:///{database}", "sweep").get_trials() if database.exists() else []
+    return studies.open_study(f"sqlite:///{database}", "sweep").get_trials() if database.exists() else []
 
 
 def check_results(folder, process, count, name="sweep"):
     assert process.returncode == 0, process.stderr
     table = pd.read_csv(folder / f"sweeps/{name}.csv")
+    assert table.best_avg_F1_score.dropna().is_monotonic_decreasing
+    table = table.sort_values("trial", ignore_index=True)
     finished = table[table.state.isin(["complete", "finished"])]
     assert len(finished) == count and table.trial.is_unique
     assert {"num_neurons", "activation", "optimizer", "batch_size", "learning_rate", "seconds"} < set(table)
     assert (finished.best_avg_F1_score >= finished.last_avg_F1_score).all()
-    for figure in ("sweep_top_runs", "sweep_importance"):
-        assert cv2.imread(str(folder / f"figures/{name}/{figure}.png")).std() > 5
+    for figure in sweeping.FIGURES:
+        assert cv2.imread(str(folder / f"figures/{name}/sweep_{figure}.png")).std() > 5
     best = finished.loc[finished.best_avg_F1_score.idxmax()]
     command = process.stdout.splitlines()[-1]
     assert command.startswith("next: python main.py ")
@@ -476,6 +689,11 @@ def test_a_local_sweep_is_alone_and_can_be_continued(project, sweep_here, refusa
     pd.testing.assert_frame_equal(table.iloc[:2], first)
     assert table.learning_rate.is_unique
     assert len(list((project / "wandb").glob("offline-run-*"))) == 3 and not lock.exists()
+
+    (project / "sweeps/sweep.csv").unlink()
+    again = sweep_here("--report")
+    pd.testing.assert_frame_equal(check_results(project, again, 3), table)
+    assert again.stdout == process.stdout
 
 
 @pytest.mark.slow
@@ -537,6 +755,48 @@ def test_a_killed_sweep_loses_the_trial_in_work_and_ends_its_worker(project):
     assert list(check_results(project, process, 4).state) == ["complete", "complete", "fail", "complete", "complete"]
 
 
+@pytest.mark.slow
+def test_the_trees_are_searched_without_a_network(project):
+    improved = ["--recipe", "improved", "--backbone", "compact", "--weights", "random"]
+    flags = [*improved, "--config", PROJECT / "sweep-trees.yaml", "--engine", "local", "--count", "2", "--repeats", "2"]
+    process = sweep(project, *flags)
+    assert process.returncode == 0, process.stderr
+    table = pd.read_csv(project / "sweeps/sweep.csv")
+    assert (
+        table.best_val_loss.is_monotonic_increasing and len(table) == 2 and {"sd_val_loss", "trees_rate"} < set(table)
+    )
+    assert "another seed changes a training by" in process.stdout
+    last = process.stdout.splitlines()[-1]
+    assert f"--trees-leaves {table.trees_leaves[0]} " in last and "--recipe improved --data set.zip" in last
+
+
+@pytest.mark.slow
+def test_a_network_of_another_recipe_is_searched_and_its_trials_stopped(project):
+    config = yaml.safe_load((PROJECT / "sweep-improved.yaml").read_text())
+    config["parameters"] = {name: config["parameters"][name] for name in ("stretch", "class_weights")}
+    config["parameters"]["epochs"] = {"value": 3}
+    config["early_terminate"] = {"type": "hyperband", "min_iter": 1, "eta": 2}
+    (project / "mine.yaml").write_text(yaml.safe_dump(config))
+    improved = [
+        "--recipe",
+        "improved",
+        "--backbone",
+        "compact",
+        "--weights",
+        "random",
+        "--config",
+        "mine.yaml",
+        "--engine",
+        "local",
+    ]
+    process = sweep(project, *improved, "--count", "5")
+    assert process.returncode == 0, process.stderr
+    table = pd.read_csv(project / "sweeps/sweep.csv")
+    assert set(table.state) == {"complete", "pruned"} and len(table) == 5
+    assert set(table.stopped_at.dropna()) <= {1, 2} and "stopped after epoch" in process.stderr
+    assert "--stretch" in process.stdout.splitlines()[-1]
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [
@@ -549,8 +809,12 @@ def test_a_killed_sweep_loses_the_trial_in_work_and_ends_its_worker(project):
         (["--storage", "sqlite:///x.db", "--engine", "wandb"], "belong to W&B"),
         (["--count", "0"], "--count"),
         (["--workers", "-1"], "--workers"),
-        (["--recipe", "improved"], "heads on a frozen base"),
-        (["--backbone", "compact"], "heads on a frozen base"),
+        (["--repeats", "0"], "--repeats"),
+        (["--learning-rate", "0.01"], "learning_rate is a flag and in sweep.yaml"),
+        (["--storage", "mysql://x@y/z"], "pass sqlite:///FILE or postgresql://USER@HOST/NAME"),
+        (["--storage", "postgres://x@y/z"], "pass sqlite:///FILE or postgresql://USER@HOST/NAME"),
+        (["--storage", "x.db"], "pass sqlite:///FILE or postgresql://USER@HOST/NAME"),
+        (["--report"], "there is no sweep in sqlite:///sweeps/sweep.db"),
     ],
 )
 def test_bad_command_lines(sweep_here, refusal, arguments, words):
@@ -655,49 +919,121 @@ def test_two_agents_of_the_command_line(project):
         check_arrived(server, 4)
 
 
+class Postgresql:
+    """A real PostgreSQL server of the test's own, which listens on a socket in its own folder."""
+
+    def __init__(self, programs):
+        self.programs, self.folder = programs, Path(tempfile.mkdtemp(prefix="postgresql-", dir="/tmp"))
+        self.url = f"postgresql://sweeper@/postgres?host={self.folder}"
+        self.user = {"user": "postgres"} if os.geteuid() == 0 else {}  # it refuses to run as root
+        if self.user:
+            shutil.chown(self.folder, "postgres")
+        create = [programs / "initdb", "-D", self.folder / "data", "-U", "sweeper", "--auth=trust"]
+        subprocess.run(create, check=True, capture_output=True, **self.user)
+        self.start()
+
+    def start(self):
+        serve = [self.programs / "postgres", "-D", self.folder / "data", "-k", self.folder, "-h", ""]
+        self.server = subprocess.Popen(serve, stderr=subprocess.DEVNULL, **self.user)
+        while subprocess.run([self.programs / "pg_isready", "-h", self.folder, "-q"]).returncode:
+            assert self.server.poll() is None
+            time.sleep(0.1)
+
+    def stop(self):
+        self.server.send_signal(signal.SIGINT)
+        self.server.wait()
+
+
 @pytest.fixture
 def postgresql():
-    """The address of a real PostgreSQL server of the test's own, which listens on a socket in its own folder."""
     pytest.importorskip("psycopg")
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not programs:
         pytest.skip("no PostgreSQL server is installed")
-    folder = Path(tempfile.mkdtemp(prefix="postgresql-", dir="/tmp"))
-    user = {"user": "postgres"} if os.geteuid() == 0 else {}  # it refuses to run as root
-    if user:
-        shutil.chown(folder, "postgres")
-    initdb, data = programs[-1], folder / "data"
-    subprocess.run([initdb, "-D", data, "-U", "sweeper", "--auth=trust"], check=True, capture_output=True, **user)
-    server = subprocess.Popen(
-        [initdb.with_name("postgres"), "-D", data, "-k", folder, "-h", ""], stderr=subprocess.DEVNULL, **user
-    )
+    server = Postgresql(programs[-1].parent)
     try:
-        while subprocess.run([initdb.with_name("pg_isready"), "-h", folder, "-q"]).returncode:
-            assert server.poll() is None
-            time.sleep(0.1)
-        yield f"postgresql://sweeper@/postgres?host={folder}"
+        yield server
     finally:
-        server.send_signal(signal.SIGINT)
-        server.wait()
-        shutil.rmtree(folder)
+        server.stop()
+        shutil.rmtree(server.folder)
+
+
+def slow_trial(number, settings, report):
+    for epoch in range(1, 9):
+        time.sleep(0.5)
+        report(epoch, settings["learning_rate"])
+    return {"best_avg_F1_score": settings["learning_rate"]}
+
+
+@pytest.mark.slow
+def test_neither_a_server_that_goes_away_nor_a_killed_worker_loses_a_trial(postgresql):
+    """The server stops for 30 s while three trials are in work, and later one of the workers is killed."""
+    config = spaces.read(PROJECT / "sweep.yaml", Recipe())
+    states = []
+
+    def of_state(study, state):
+        return [trial for trial in study.get_trials(deepcopy=False, states=(state,)) if trial.params]
+
+    def meddle():
+        study = studies.open_study(postgresql.url, "x")
+        while len(of_state(study, TrialState.RUNNING)) < 3:
+            time.sleep(0.2)
+        postgresql.stop()
+        time.sleep(30)
+        postgresql.start()
+        while len(of_state(study, TrialState.COMPLETE)) < 3:
+            time.sleep(0.2)
+        states.extend(trial.state for trial in study.get_trials()[:3])
+        while len(of_state(study, TrialState.RUNNING)) < 3:
+            time.sleep(0.2)
+        multiprocessing.active_children()[0].kill()
+
+    thread = threading.Thread(target=meddle)
+    thread.start()
+    rows = studies.sweep(postgresql.url, "x", {}, config, 9, 3, 0, slow_trial, True, "")
+    thread.join()
+    assert states == 3 * [TrialState.COMPLETE]
+    assert sorted(row["state"] for row in rows) == 9 * ["complete"] + ["fail"]
+    lost = next(row for row in rows if row["state"] == "fail")
+    assert sum(row["learning_rate"] == lost["learning_rate"] for row in rows) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_many_processes_open_a_new_study_at_once(tmp_path, kind, request):
+    url = f"sqlite:///{tmp_path}/x.db" if kind == "sqlite" else request.getfixturevalue("postgresql").url
+    code = f"""if True:
+        import studies, sys
+        print("ready", flush=True)
+        sys.stdin.readline()
+        studies.open_study({url!r}, "x")"""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen([sys.executable, "-c", code], cwd=PROJECT, **pipes) for _ in range(8)]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    assert [process.wait() for process in processes] == 8 * [0]
+    assert studies.open_study(url, "x").get_trials() == []
 
 
 @pytest.mark.slow
 def test_two_processes_share_a_postgresql_study(project, postgresql):
-    for process in [start(project, "--storage", postgresql, "--count", 6) for _ in range(2)]:
+    for process in [start(project, "--storage", postgresql.url, "--count", 6) for _ in range(2)]:
         table = check_results(project, ended(process), 6)
         assert len(table) == 6 and table.learning_rate.is_unique
 
 
 def test_suggestions_stay_in_the_space():
-    study = optuna.create_study(sampler=sweeping.sampler("random", 3))
+    study = optuna.create_study(sampler=studies.sampler("random", 3))
     space = {
         "num_neurons": {"min": 3, "max": 5},
         "learning_rate": {"min": 1e-5, "max": 1e-1, "distribution": "log_uniform_values"},
         "epochs": {"value": 2},
         "optimizer": {"values": ["sgd", "adam"]},
     }
-    drawn = [sweeping.suggest(study.ask(), space) for _ in range(60)]
+    drawn = [spaces.suggest(study.ask(), space) for _ in range(60)]
     assert {settings["num_neurons"] for settings in drawn} == {3, 4, 5}
     assert {settings["optimizer"] for settings in drawn} == {"sgd", "adam"}
     assert {settings["epochs"] for settings in drawn} == {2}
