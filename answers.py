@@ -27,9 +27,9 @@ def load(paths, html=None):
         runs.read_card(path)  # before the first one is loaded, which takes seconds
     light = True
     if html:
-        import heat
+        import pages
 
-        light = not heat.available()
+        light = not pages.has_heat()
     models = [runs.load(path, light) for path in paths]
     return [
         saved._replace(card=saved.card._replace(recipe=dataclasses.replace(saved.card.recipe, vote=True)))

@@ -1,109 +1,240 @@
-"""Score a saved model, or an ensemble of several, on its held-out test split.
+"""Score a saved model, an ensemble of several, or any system's predictions, on recordings not seen in training.
 
     python evaluation.py                                            the run of `python main.py`
     python evaluation.py --run mine                                 another run
     python evaluation.py --model models/a.keras models/b.keras      an ensemble: probabilities averaged
     python evaluation.py --robustness                               also as other devices record: half an hour
+    python evaluation.py --against figures/mine/predictions.csv     also compared with another's predictions
+    python evaluation.py --predictions figures/paper/predictions.csv        all of it again, without the model
+    python evaluation.py --predictions theirs.csv                   any system's answers to the report's test split
+    python evaluation.py --predictions theirs.csv --folds FILE.csv --labels v3      and to the test parts of folds
+
+A file of predictions has the columns record, and class or probability_A, probability_N, probability_O, probability_~.
 
 Prints each figure beside the report's, and writes figures/RUN/: class_f1_scores.png, overall_metrics.png,
-multi_class_roc.png, test_confusion_matrix.png, metrics.json and predictions.csv; with --robustness also robustness.png
-and robustness.json.
+multi_class_roc.png, test_confusion_matrix.png, precision_recall.png, reliability.png, groups.png, metrics.json and
+predictions.csv; with --robustness also robustness.png and robustness.json.
 """
 
+import argparse
 import json
+import re
+from pathlib import Path
 
 import dataset
 import runs
 from recipes import CLASSES
-from shell import make_folders, parser, run_script, say, writing
-
-OVERALL = {
-    "avg_F1_score": "F1, 4-class average",
-    "challenge_F1": "F1, challenge (N, A, O)",
-    "accuracy": "Accuracy",
-    "macro_precision": "Precision (macro)",
-    "macro_recall": "Recall (macro)",
-    "macro_AUC": "AUC (macro)",
-}
+from shell import UserError, make_folders, parser, run_script, say, writing
 
 
 def main():
-    flags = parser(__doc__)
-    runs.add_flags(flags, models="+")
-    flags.add_argument(
-        "--robustness", action="store_true", help="also score the recordings changed as other devices would change them"
-    )
-    arguments = flags.parse_args()
-
-    run, models, table, seen = runs.open_run(arguments.run, arguments.model, arguments.data, arguments.labels)
-    make_folders(run.figures)
-
-    import members
-    import scoring
-
-    true = dataset.labels(table)
-    voices = members.voices(models, table.signal, table.sampling_rate)
-    probabilities = next(iter(voices.values()))
-    metrics = {
-        "labels": arguments.labels or models[0].card.recipe.labels,
-        **scoring.measure(true, probabilities),
-        "members": scoring.members_alone(true, voices),
-        "baselines": baselines(table, seen, true, probabilities),
-    }
-    if metrics["labels"] != "reference":
-        say(f"note: the report used the labels `reference`; on {metrics['labels']} the figures do not compare")
+    arguments = read_flags()
+    if arguments.predictions:
+        run, rows, known = read_entry(arguments)
+        make_folders(run.figures)
+    else:
+        run, models, table, seen = runs.open_run(arguments.run, arguments.model, arguments.data, arguments.labels)
+        make_folders(run.figures)
+        rows, known = predict(models, table, seen, arguments.labels)
+    metrics = measure(rows, known, arguments.threshold, arguments.against)
     print_tables(metrics)
-    draw(true, probabilities, metrics, run.figures)
+    draw(rows, metrics, run.figures)
     with writing(run.figures / "metrics.json") as temporary:
         temporary.write_text(json.dumps(metrics, indent=2) + "\n")
+    if arguments.predictions:
+        print(f"wrote {run.figures}/")
+        return
     with writing(run.figures / "predictions.csv") as temporary:
-        scoring.predictions(table, probabilities).to_csv(temporary, index=False, float_format="%.6f")
+        rows.to_csv(temporary, index=False)
     if arguments.robustness:
         compare_devices(models, table, run.figures)
     gradcam = runs.command("gc_implementation.py", run.name, arguments.model, arguments.data, arguments.labels)
     print(f"wrote {run.figures}/; next: {gradcam}")
 
 
-def baselines(table, seen, true, probabilities):
-    """What the score owes to durations: {name: {recordings, avg_F1_score, challenge_F1}}.
+def read_flags():
+    """The flags, whose combination is checked."""
+    flags = parser(__doc__)
+    runs.add_flags(flags, models="+")
+    flags.add_argument(
+        "--predictions", type=Path, metavar="FILE", help="score this CSV file of predictions, and load no model"
+    )
+    flags.add_argument(
+        "--folds", type=Path, metavar="FILE", help="score --predictions on the test parts of this CSV file of folds"
+    )
+    flags.add_argument("--against", type=Path, metavar="FILE", help="compare with the predictions in another CSV file")
+    flags.add_argument(
+        "--threshold",
+        type=_share,
+        metavar="P",
+        help="screen for fibrillation from this probability of A on (default: two chosen on the validation split)",
+    )
+    flags.add_argument(
+        "--robustness", action="store_true", help="also score the recordings changed as other devices would change them"
+    )
+    arguments = flags.parse_args()
+    if arguments.predictions and (arguments.model or arguments.robustness):
+        flags.error("--predictions needs no model: leave out --model and --robustness")
+    if arguments.folds and not arguments.predictions:
+        flags.error("--folds goes with --predictions; main.py --folds trains a model for each fold")
+    return arguments
 
-    `duration only` guesses from the duration alone, learned on `seen`, the recordings the model has seen; `exactly
-    30 s` is the model's own score where the duration tells nothing. true: indices of classes (n,).
+
+def _share(text):
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a probability from 0 to 1")
+    return value
+
+
+def predict(models, table, seen, labels):
+    """(predictions of `models` for the recordings of `table`, what is known of them besides).
+
+    The predictions are a table as `benchmark.read` makes it, with what is needed to draw everything again: label, each
+    member's probabilities, seconds, heart_rate, agreement. Known: labels, protocol, baselines, thresholds. seen: the
+    recordings the models have seen; labels: version or None.
     """
+    import benchmark
+    import members
     import scoring
 
-    seconds = dataset.seconds(table)
-    alike = (seconds == 30).to_numpy()
-    matrices = {}
-    if len(seen):
-        matrices["duration only"] = scoring.duration_baseline(
-            dataset.seconds(seen), dataset.labels(seen), seconds, true
-        )
-    if alike.any():
-        matrices["exactly 30 s"] = scoring.confusion_matrix(true[alike], probabilities[alike].argmax(1))
+    measured = members.measure(table.signal, table.sampling_rate)
+    together, *alone = members.voices(models, table.signal, table.sampling_rate, measured=measured).items()
+    rows = scoring.predictions(table, together[1])
+    for name, probabilities in alone:
+        rows[benchmark.member_columns(name)] = probabilities
+    rows = benchmark.add_heartbeats(rows, table, measured).round(6)
+    known = {
+        "labels": labels or models[0].card.recipe.labels,
+        "protocol": "recordings that the model has not seen",
+        "baselines": duration_baseline(table, seen),
+        "thresholds": choose_thresholds(models, table, seen),
+    }
+    return rows, known
+
+
+def duration_baseline(table, seen):
+    """{"duration only": scores on `table` of a guess from the duration alone, learned on the recordings `seen`}."""
+    import scoring
+
+    if not len(seen):
+        return {}
+    sets = [(dataset.seconds(rows), dataset.labels(rows)) for rows in (seen, table)]
+    return {"duration only": f1_scores(scoring.duration_baseline(*sets[0], *sets[1]))}
+
+
+def f1_scores(matrix):
+    """{recordings, avg_F1_score, challenge_F1} of a confusion matrix (4, 4)."""
+    import scoring
+
     return {
-        name: {
-            "recordings": int(matrix.sum()),
-            "avg_F1_score": float(scoring.average_f1(matrix)),
-            "challenge_F1": float(scoring.challenge_f1(matrix)),
-        }
-        for name, matrix in matrices.items()
+        "recordings": int(matrix.sum()),
+        "avg_F1_score": float(scoring.average_f1(matrix)),
+        "challenge_F1": float(scoring.challenge_f1(matrix)),
     }
 
 
-def print_tables(metrics):
-    """Print Figures 5 and 6 as tables: this run, its 95 % interval where there is one, the report."""
+def choose_thresholds(models, table, seen):
+    """`scoring.thresholds` on the validation split of the model's run; {} where that cannot be told, which is said.
+
+    table: the recordings that are scored; seen: the others.
+    """
+    import pandas as pd
+
+    import members
     import scoring
 
-    report = scoring.report()
-    rows = [(f"F1 {name}", metrics["F1"][name], metrics["F1_interval"][name], report["F1"][name]) for name in CLASSES]
-    rows += [(title, metrics[key], metrics.get(f"{key}_interval"), report[key]) for key, title in OVERALL.items()]
-    print(f"{metrics['recordings']:,} test recordings, labels {metrics['labels']}\n")
-    print(f"{'':<24}{'this run':>9}   {'95 % interval':<15}{'report':>7}")
-    for title, ours, interval, theirs in rows:
-        between = f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else ""
-        print(f"{title:<24}{ours:>9.4f}   {between:<15}{theirs:>7.2f}")
-    print(f"{'Calibration error':<24}{metrics['calibration_error']:>9.4f}\n")
+    card = models[0].card
+    if len(models) == 1 and card.seen == set(seen.record):
+        whole = pd.concat([table, seen]).sort_values("record", ignore_index=True)
+        split = dataset.split(whole, card.recipe.split_seed, card.recipe.seed)
+        if set(whole.record[split == "test"]) == set(table.record):
+            say("choosing thresholds for fibrillation on the validation split")
+            rows = whole[split == "validation"].reset_index(drop=True)
+            return scoring.thresholds(
+                dataset.labels(rows), members.classify(models, rows.signal, rows.sampling_rate).round(6)
+            )
+    say("note: no threshold for fibrillation is chosen: the recordings that one model was chosen on are not known here")
+    return {}
+
+
+def read_entry(arguments):
+    """(`Run`, predictions, what is known of them) of the file that --predictions names, both as `predict` has them.
+
+    Where the file has no labels, or flags name recordings, labels or folds, it is held against the recordings.
+    """
+    import benchmark
+
+    path = arguments.predictions
+    rows, beside = benchmark.read(path), path.parent / "metrics.json"
+    name = path.resolve().parent.name if path.stem in ("predictions", "fold_predictions") else path.stem
+    run = runs.Run(arguments.run or re.sub(r"[^A-Za-z0-9_.-]", "_", name).lstrip("_.-") or "predictions")
+    known = {}
+    if path.name == "predictions.csv" and beside.is_file():
+        try:
+            values = json.loads(beside.read_text())
+            known = {key: values[key] for key in ("labels", "protocol", "baselines", "thresholds")}
+        except (OSError, ValueError, KeyError, TypeError):
+            raise UserError(
+                f"{beside} is not of this version of evaluation.py; delete it, or score the run again"
+            ) from None
+    if "label" in rows and not (arguments.data or arguments.labels or arguments.folds):
+        return run, rows, known or {"labels": "the file's own", "protocol": "all of the file's recordings"}
+    labels = arguments.labels or "reference"
+    table = dataset.read_recordings(arguments.data or dataset.DEFAULT_DATA, labels)
+    folds = dataset.folds(table, arguments.folds) if arguments.folds else None
+    rows = benchmark.match(rows, path, table, folds)
+    protocol = f"test parts of {arguments.folds.name}" if arguments.folds else "the report's test split"
+    return run, rows, {"labels": labels, "protocol": protocol, "thresholds": known.get("thresholds", {})}
+
+
+def measure(rows, known, threshold=None, against=None):
+    """All that is reported of the predictions `rows`, ready for metrics.json; known: as `predict` has it.
+
+    threshold: of the probability of A, besides those known, or None; against: a file of other predictions, or None.
+    """
+    import benchmark
+    import scoring
+
+    (true, chosen), probabilities = benchmark.indices(rows), benchmark.probabilities(rows)
+    thresholds = {**known.get("thresholds", {}), **({} if threshold is None else {"given": threshold})}
+    metrics = {
+        "labels": known["labels"],
+        "protocol": known["protocol"],
+        **scoring.measure(true, probabilities, chosen),
+        **({} if probabilities is None else scoring.area_intervals(true, probabilities)),
+        "less_report": scoring.less_report(scoring.confusion_matrix(true, chosen)),
+        "members": scoring.members_alone(true, benchmark.voices(rows)),
+        "baselines": dict(known.get("baselines", {})),
+        "thresholds": thresholds,
+        "screening": scoring.operating_points(true, chosen, probabilities, thresholds),
+        "groups": benchmark.by_group(rows),
+    }
+    if "seconds" in rows and (rows.seconds == 30).any():
+        alike = (rows.seconds == 30).to_numpy()
+        metrics["baselines"]["exactly 30 s"] = f1_scores(scoring.confusion_matrix(true[alike], chosen[alike]))
+    if "fold" in rows:
+        metrics["folds"] = benchmark.by_fold(rows)
+    if against:
+        metrics["against"] = {"file": str(against), **benchmark.compare(rows, against)}
+    return metrics
+
+
+def print_tables(metrics):
+    """Print all that was measured: Figures 5 and 6 as tables, and what stands behind them."""
+    import benchmark
+    import scoring
+
+    print(f"{metrics['recordings']:,} recordings ({metrics['protocol']}), labels {metrics['labels']}\n")
+    if metrics["labels"] != "reference":
+        say(f"note: the report used the labels `reference`; on {metrics['labels']} the figures do not compare")
+    print_scores(metrics)
+    if "calibration_error" in metrics:
+        print(f"{'Calibration error':<24}{metrics['calibration_error']:>9.4f}")
+    print()
     for line in scoring.members_lines(metrics["members"]):
         print(line)
     for title, row in metrics["baselines"].items():
@@ -111,7 +242,40 @@ def print_tables(metrics):
             f"{title:<14} 4-class {row['avg_F1_score']:.4f}, challenge {row['challenge_F1']:.4f} "
             f"({row['recordings']:,} recordings)"
         )
+    if "against" in metrics:
+        print()
+        print(*benchmark.against_lines(metrics["against"]), sep="\n")
+    if "folds" in metrics:
+        print()
+        print(*benchmark.fold_lines(metrics["folds"]), sep="\n")
     print()
+    print(*scoring.screening_lines(metrics["screening"]), sep="\n")
+    print()
+    print(*benchmark.group_lines(metrics["groups"]), sep="\n")
+    print()
+
+
+def print_scores(metrics):
+    """Print the scores with their 95 % intervals, the report's, and by how much they differ from it."""
+    import scoring
+
+    report, less = scoring.report(), metrics["less_report"]
+    rows = [
+        (f"F1 {name}", metrics["F1"][name], metrics["F1_interval"][name], report["F1"][name], None) for name in CLASSES
+    ]
+    rows += [
+        (title, metrics[key], metrics[f"{key}_interval"], report[key], less.get(key))
+        for key, title in scoring.OVERALL.items()
+        if key in metrics
+    ]
+    print(
+        f"{'':<24}{'this run':>9}   {'95 % interval':<15}{'report':>7}   less the report's, as if of other recordings"
+    )
+    for title, ours, interval, theirs, change in rows:
+        line = f"{title:<24}{ours:>9.4f}   {scoring.span(interval) if interval else '':<15}{theirs:>7.2f}"
+        if change:
+            line += f"   {change['difference']:+.3f} ({scoring.span(change['interval'], '+.3f')})"
+        print(line)
 
 
 def compare_devices(models, table, folder):
@@ -138,14 +302,16 @@ def compare_devices(models, table, folder):
     plotting.robustness(rows, folder / "robustness.png")
 
 
-def draw(true, probabilities, metrics, folder):
-    """Draw Figures 5 to 8 into `folder`."""
+def draw(rows, metrics, folder):
+    """Draw Figures 5 to 8 and those of probabilities and groups into `folder`."""
     import numpy as np
 
+    import benchmark
     import plotting
     import scoring
 
     report = scoring.report()
+    (true, _), probabilities = benchmark.indices(rows), benchmark.probabilities(rows)
     plotting.bars_beside_report(
         CLASSES,
         list(metrics["F1"].values()),
@@ -154,18 +320,24 @@ def draw(true, probabilities, metrics, folder):
         "F1 score of each class, test split",
         folder / "class_f1_scores.png",
     )
+    overall = {key: title for key, title in scoring.OVERALL.items() if key in metrics}
     plotting.bars_beside_report(
-        [title.replace("F1, ", "F1,\n").replace(" (", "\n(") for title in OVERALL.values()],
-        [metrics[key] for key in OVERALL],
-        [metrics.get(f"{key}_interval", (np.nan, np.nan)) for key in OVERALL],
-        [report[key] for key in OVERALL],
+        [title.replace("F1, ", "F1,\n").replace(" (", "\n(") for title in overall.values()],
+        [metrics[key] for key in overall],
+        [metrics[f"{key}_interval"] or (np.nan, np.nan) for key in overall],
+        [report[key] for key in overall],
         "Overall metrics, test split",
         folder / "overall_metrics.png",
     )
-    plotting.multi_class_roc(true, probabilities, folder / "multi_class_roc.png")
     plotting.confusion_matrix(
         np.array(metrics["confusion_matrix"]), "Test confusion matrix", folder / "test_confusion_matrix.png"
     )
+    if probabilities is not None:
+        plotting.multi_class_roc(true, probabilities, folder / "multi_class_roc.png")
+        plotting.precision_recall(true, probabilities, folder / "precision_recall.png")
+        plotting.reliability(true, probabilities, folder / "reliability.png")
+    if metrics["groups"]:
+        plotting.groups(metrics["groups"], folder / "groups.png")
 
 
 if __name__ == "__main__":

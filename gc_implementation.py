@@ -1,13 +1,17 @@
-"""Grad-CAM: where in the image of a recording a saved model looked.
+"""Where in a recording a saved model looked, and whether such maps can be believed.
 
     python gc_implementation.py                               the first test recording of each class
     python gc_implementation.py --run mine --record A00002 A00003
     python gc_implementation.py --file mine.edf more.hea      your own recordings, by the shipped model
+    python gc_implementation.py --run mine --checks           the maps checked on 200 test recordings: some minutes
 
 Writes figures/RUN/gradcam_{A,N,O,noise}.png (gradcam_RECORD.png for named records) and gradcam.csv, and prints the
-share of heat that lies on the padding. Figures of files are in figures/files/ without --run.
+share of heat that lies on the padding; with --checks gradcam_checks.png and gradcam_checks.json instead. The maps are
+Grad-CAM's, as in the report, but those of the recipe `improved` are made by the method that its checks favour. Figures
+of files are in figures/files/ without --run.
 """
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +20,6 @@ import numpy as np
 import preprocessing
 import reading
 import runs
-from heat import gradcam, share_on_padding
 from recipes import CLASSES
 from shell import UserError, make_folders, parser, run_script, say, writing
 
@@ -35,11 +38,13 @@ def main():
         metavar="FILE",
         help="recordings of your own, whose rate and unit are in them, instead; by the shipped model without --model",
     )
+    flags.add_argument("--checks", action="store_true", help="check the maps instead of drawing some")
+    flags.add_argument("--count", type=int, default=200, help="test recordings to check them on")
     arguments = flags.parse_args()
-    if arguments.file and arguments.record:
-        flags.error("pass --record or --file, not both")
-
-    import pandas as pd
+    if bool(arguments.file) + bool(arguments.record) + arguments.checks > 1:
+        flags.error("pass --record, --file or --checks, one of them")
+    if arguments.count < 2:
+        flags.error("--count needs 2 recordings or more")
 
     if arguments.file:
         run, saved, chosen = open_files(arguments)
@@ -47,15 +52,51 @@ def main():
         run, models, table, _ = runs.open_run(arguments.run, arguments.model, arguments.data, arguments.labels)
         saved, chosen = models[0], choose(table, arguments.record)
     make_folders(run.figures)
-    rows = []
-    for title, recording in chosen.items():
-        rows.append(explain(saved, recording, run.figures / f"gradcam_{title}.png"))
-    with writing(run.figures / "gradcam.csv") as temporary:
+    if arguments.checks:
+        return check(saved, table, arguments.count, run.figures)
+    draw(saved, chosen, run.figures)
+
+
+def draw(saved, chosen, folder):
+    """Draw into `folder` where a model looked in the `chosen` recordings, {part of the file name: row of the table}."""
+    import pandas as pd
+
+    rows = [explain(saved, recording, folder / f"gradcam_{title}.png") for title, recording in chosen.items()]
+    with writing(folder / "gradcam.csv") as temporary:
         pd.DataFrame(rows).to_csv(temporary, index=False, float_format="%.4f")
     print(
-        f"wrote {run.figures}/gradcam.csv; on average {np.mean([row['heat_on_padding'] for row in rows]):.1%} "
+        f"wrote {folder}/gradcam.csv; on average {np.mean([row['heat_on_padding'] for row in rows]):.1%} "
         "of the heat lies on padding"
     )
+
+
+def check(saved, table, count, folder):
+    """Check the maps of a model on `count` recordings of `table`, evenly spaced; print, draw, write what is found."""
+    import checks
+    import heatmaps
+    import plotting
+
+    recipe, rng = saved.card.recipe, np.random.default_rng(0)
+    rows = table.iloc[np.linspace(0, len(table) - 1, min(count, len(table))).astype(int)]
+    say(f"checking the maps of {len(rows)} recordings")
+    given = checks.subjects(saved.network, recipe, rows.signal, rows.sampling_rate)
+    results = {}
+    for name, found in checks.check(saved.network, recipe, given, heatmaps.methods(recipe), rng):
+        results[name] = found
+        print(*checks.lines(name, found), sep="\n", flush=True)
+    used, best = heatmaps.used(recipe), checks.best(results)
+    failed = [name for name, passed in results[used]["passed"].items() if not passed]
+    print(
+        f"{len(rows)} recordings. The figures use {heatmaps.METHODS[used].title}, which "
+        + (f"FAILS: {'; '.join(failed)}." if failed else "passes all checks.")
+        + ("" if best == used else f" {heatmaps.METHODS[best].title} does best.")
+    )
+    with writing(folder / "gradcam_checks.json") as temporary:
+        values = {"recordings": len(rows), "used": used, "best": best, "drawn": checks.DRAWN, "methods": results}
+        temporary.write_text(json.dumps(values, indent=2) + "\n")
+    titles = {name: heatmaps.METHODS[name].title for name in results}
+    plotting.gradcam_checks(results, titles, checks.DRAWN, folder / "gradcam_checks.png")
+    print(f"wrote {folder}/gradcam_checks.png and gradcam_checks.json")
 
 
 def choose(table, records):
@@ -96,9 +137,9 @@ def explain(saved, recording, path):
     saved: a `runs.Saved`. Of several images, the one that speaks most for the class that the vote gave is drawn.
     """
     import beats
+    import heatmaps
     import inference
     import members
-    import model
     import plotting
     import reasons
     import trees
@@ -117,26 +158,28 @@ def explain(saved, recording, path):
     plain = [place for place, piece in enumerate(images.pieces) if piece.rate == recording.sampling_rate]
     best = max(plain, key=lambda place: probabilities[place, predicted])
     begin = images.pieces[best].start / recipe.sampling_rate
-    heat = gradcam(network, pixels[best], predicted, model.BACKBONES[recipe.backbone].column)
     seconds = len(recording.signal) / recording.sampling_rate
-    padding = share_on_padding(heat, seconds - begin, recipe)
-    if not heat.any():
-        say(f"{recording.record}: the map is empty: nothing in the last maps speaks for {CLASSES[predicted]}")
-    part = f"; part of {seconds:.0f} s" if len(plain) > 1 else ""
     end = begin + min(recipe.seconds, seconds - begin)
+    peaks = beats.find(recording.signal, recording.sampling_rate)["sleepecg"]
+    peaks = peaks[(peaks >= begin) & (peaks < end)]
+    method = heatmaps.used(recipe)
+    (hot,) = heatmaps.heat(network, pixels[best : best + 1], [predicted], recipe, method, [peaks - begin])
+    padding = heatmaps.share_on_padding(hot, seconds - begin, recipe)
+    if not hot.any():
+        say(f"{recording.record}: the map is empty: nothing in it speaks for {CLASSES[predicted]}")
+    part = f"; part of {seconds:.0f} s" if len(plain) > 1 else ""
     times = np.arange(len(recording.signal)) / recording.sampling_rate
     shown = (times >= begin) & (times < end)
-    peaks = beats.find(recording.signal, recording.sampling_rate)["sleepecg"]
-    plotting.gradcam(
-        preprocessing.picture(pixels[best], recipe, begin),
-        heat,
-        (times[shown], recording.signal[shown], peaks[(peaks >= begin) & (peaks < end)]),
-        seconds if recipe.padding != "wrap" else np.inf,
+    title = (
         f"{recording.record}: true class {recording.label}, predicted {CLASSES[predicted]} ({voted.max():.0%}), "
-        f"{padding:.0%} of the heat on padding{part}",
-        why,
-        path,
+        f"{padding:.0%} of the heat on padding{part}"
     )
+    picture = preprocessing.picture(pixels[best], recipe, begin)
+    trace = times[shown], recording.signal[shown], peaks
+    if method == "gradcam":
+        plotting.gradcam(picture, hot, trace, seconds if recipe.padding != "wrap" else np.inf, title, why, path)
+    else:
+        plotting.heat_on_trace(picture, hot, trace, heatmaps.METHODS[method].title, title, why, path)
     print(f"{path}: true {recording.label}, {padding:.1%} of the heat on padding; {why}")
     return {
         "record": recording.record,

@@ -239,6 +239,7 @@ def cross_validate(table, folds, recipe, run, data, mode):
     import numpy as np
     import pandas as pd
 
+    import benchmark
     import members
     import scoring
     from keras_setup import keras
@@ -256,12 +257,12 @@ def cross_validate(table, folds, recipe, run, data, mode):
         keras.backend.clear_session()
     pooled = {name: pd.concat(rows) for name, rows in zip(voices, zip(*scored, strict=True), strict=True)}
     together = next(iter(pooled.values()))
-    results = {fold: measure(rows) for fold, rows in [*together.groupby("fold", sort=False), ("pooled", together)]}
-    print_folds(results)
+    results = benchmark.by_fold(together)
+    print(*benchmark.fold_lines(results), sep="\n")
     heard = {name: rows[scoring.COLUMNS].to_numpy() for name, rows in pooled.items()}
     alone = scoring.members_alone(dataset.labels(together), heard)
     for name, row in alone.items():
-        each = [measure(rows) for _, rows in pooled[name].groupby("fold")]
+        *each, _ = benchmark.by_fold(pooled[name]).values()
         row |= {f"mean_{key}": float(np.mean([one[key] for one in each])) for key in ("avg_F1_score", "challenge_F1")}
         print(f"{name} alone, mean: 4-class {row['mean_avg_F1_score']:.4f}, challenge {row['mean_challenge_F1']:.4f}")
     print(*scoring.members_lines(alone), sep="\n")
@@ -276,29 +277,6 @@ def cross_validate(table, folds, recipe, run, data, mode):
     with writing(run.figures / "fold_predictions.csv") as temporary:
         together.to_csv(temporary, index=False, float_format="%.6f")
     print(f"wrote {run.figures}/folds.json and fold_predictions.csv")
-
-
-def measure(predictions):
-    """All figures of merit of `predictions`, as `scoring.predictions` makes them."""
-    import scoring
-
-    return scoring.measure(dataset.labels(predictions), predictions[scoring.COLUMNS].to_numpy())
-
-
-def print_folds(results):
-    """Print a line of F1 scores for each of `results`, {fold: figures of merit}, of which the last is pooled."""
-    import numpy as np
-
-    shown = {"4-class": "avg_F1_score", "challenge": "challenge_F1"}
-    print(f"{'F1':<8}" + "".join(f"{title:>11}" for title in (*CLASSES, *shown)))
-    lines = {
-        fold: [*result["F1"].values(), *(result[key] for key in shown.values())] for fold, result in results.items()
-    }
-    values = np.array(list(lines.values())[:-1])
-    if len(values) > 1:
-        lines |= {"mean": values.mean(0), "sd": values.std(0, ddof=1)}
-    for title, line in lines.items():
-        print(f"{title:<8}" + "".join(f"{value:>11.4f}" for value in line))
 
 
 if __name__ == "__main__":

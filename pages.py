@@ -8,6 +8,7 @@ import functools
 import re
 from collections import namedtuple
 from hashlib import sha256
+from importlib.util import find_spec
 from pathlib import Path
 
 import jinja2
@@ -15,7 +16,6 @@ import numpy as np
 
 import beats
 import episodes
-import heat
 import preprocessing
 import quality
 import reasons
@@ -35,7 +35,7 @@ ROWS = 6  # of the timeline, at most
 SPANS = [
     60 * minutes for minutes in (1, 2, 5, 10, 15, 30, 60, 120, 240, 480, 1440, 10080)
 ]  # s that a row of it may have
-COLD = "The heat of Grad-CAM is not shown: it needs the full installation, with TensorFlow."
+COLD = "Where the network looked is not shown: that needs the full installation, with TensorFlow."
 
 CHOSEN = "the first, those where episodes begin and in their middle, the fastest, the slowest and the least certain"
 
@@ -125,7 +125,7 @@ def recording(folder, row, read, windows, models, confidence):
     parts = choose(windows, row) if long else [Part(0, len(read.signal), None, "")]
     if long:
         parts = [part._replace(first=first, end=end) for part in parts for first, end in [_span(part, read)]]
-    warm = heat.available()
+    warm = has_heat()
     pieces = [_piece(part, row, read, windows, models, warm, confidence) for part in parts]
     peaks = [] if long else beats.find(read.signal, read.sampling_rate)["sleepecg"]
     found = (row.get("fibrillation") or {}).get("list", [])
@@ -186,7 +186,7 @@ def _piece(part, row, read, windows, models, warm, confidence):
         doubts = quality.doubts(p, beats.typical(measured), windows.usable[part.place], confidence)
         said["uncertain"] = bool(doubts)
     chosen = CLASSES.index(said["class"])
-    warmth = heat.along(models[0], signal, read.sampling_rate, chosen, WARMTH) if warm else None
+    warmth = _warmth(models[0], signal, read.sampling_rate, chosen) if warm else None
     begin = part.first / read.sampling_rate
     return said | {
         "id": f"window-{part.place}",
@@ -197,6 +197,17 @@ def _piece(part, row, read, windows, models, warm, confidence):
         "why": part.why,
         "strips": strips(signal, read.sampling_rate, begin, warmth),
     }
+
+
+def has_heat():
+    """Whether the packages are installed that heat takes."""
+    return all(find_spec(name) for name in ("tensorflow", "keras", "cv2"))
+
+
+def _warmth(saved, signal, sampling_rate, chosen):
+    import heatmaps  # and with it TensorFlow
+
+    return heatmaps.along(saved, signal, sampling_rate, chosen, WARMTH)
 
 
 # ── Traces ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -19,9 +19,10 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from sklearn.ensemble import RandomForestRegressor
-from sklearn.metrics import auc, roc_curve
+from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_curve
 
 from recipes import CLASSES, COLOURS, NAMES
+from scoring import share_interval
 from shell import parser, run_script, writing
 
 sns.set_theme(
@@ -196,6 +197,103 @@ def multi_class_roc(true, probabilities, path):
     return save(drawing, path)
 
 
+def precision_recall(true, probabilities, path):
+    """One-vs-rest precision-recall curve of each class, with its average precision and, dotted, the class's share.
+
+    true: indices of classes (n,); probabilities: (n, 4).
+    """
+    drawing, axes = figure(6.2, 6.2)
+    for place, name in enumerate(CLASSES):
+        if 0 < np.sum(true == place) < len(true):
+            precision, recall, _ = precision_recall_curve(true == place, probabilities[:, place])
+            area = average_precision_score(true == place, probabilities[:, place])
+            axes.step(recall, precision, where="post", color=COLOURS[name], label=f"{NAMES[name]}: {area:.2f}")
+            axes.axhline(np.mean(true == place), color=COLOURS[name], linewidth=1, linestyle=":")
+    axes.plot([], [], color="0.4", linewidth=1, linestyle=":", label="No skill: the class's share")
+    axes.set(
+        title="Precision-recall, one class against the rest",
+        xlabel="Recall (sensitivity)",
+        ylabel="Precision (positive predictive value)",
+        xlim=(0, 1),
+        ylim=(0, 1.01),
+        aspect="equal",
+    )
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 0.1), title="Average precision", fontsize=9)
+    return save(drawing, path)
+
+
+def reliability(true, probabilities, path, bins=10):
+    """Reliability diagram: accuracy of the most probable class over its probability, and how often it is given.
+
+    true: indices of classes (n,); probabilities: (n, 4). Whiskers are exact 95 % intervals of a share.
+    """
+    drawing = Figure((6.2, 6.2), layout="constrained")
+    axes, below = drawing.subplots(2, sharex=True, height_ratios=[3, 1])
+    confidence, right = probabilities.max(1), probabilities.argmax(1) == true
+    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
+    filled = np.unique(bin_of)
+    counts, hits = (np.bincount(bin_of, weights, bins)[filled].astype(int) for weights in (None, right))
+    means = np.bincount(bin_of, confidence, bins)[filled] / counts
+    limits = [share_interval(int(hit), int(count)) for hit, count in zip(hits, counts, strict=True)]
+    shares = hits / counts
+    whiskers = np.abs(shares - np.transpose(limits))
+    axes.plot([0, 1], [0, 1], color="0.4", linewidth=1, linestyle="--", label="as sure as right")
+    axes.errorbar(
+        means,
+        shares,
+        whiskers,
+        marker="o",
+        color="C0",
+        ecolor="0.25",
+        capsize=3,
+        label="this run and its 95 % interval",
+    )
+    axes.set(title="Reliability of the class named", ylabel="Share that is right", xlim=(0.2, 1.01), ylim=(0, 1.01))
+    axes.legend(loc="upper left", fontsize=9)
+    bars = below.bar((filled + 0.5) / bins, counts, 0.94 / bins, color="C0")
+    below.bar_label(bars, [f"{count:,}" for count in counts], padding=2, fontsize=9)
+    below.set(xlabel="Probability of the class named", ylabel="Recordings", ylim=(0, counts.max() * 1.25))
+    below.grid(axis="x", visible=False)
+    return save(drawing, path)
+
+
+def groups(measured, path):
+    """Accuracy and the challenge's F1, with 95 % intervals, in groups of 20 recordings or more, whose names tell it.
+
+    measured: {what they are grouped by: {group: scores}}, as `benchmark.by_group` makes it.
+    """
+    lines = [
+        (f"{title}  ({row['recordings']:,})", row, what if place == 0 else "")
+        for what, rows in measured.items()
+        for place, (title, row) in enumerate(each for each in rows.items() if each[1]["recordings"] >= 20)
+    ]
+    if not lines:
+        return None
+    drawing, axes = figure(9, 1.4 + 0.34 * len(lines))
+    for key, colour, shift, label in (
+        ("challenge_F1", "black", -0.13, "F1, challenge (N, A, O)"),
+        ("accuracy", "C0", 0.13, "Accuracy"),
+    ):
+        known = [(place, row) for place, (_, row, _) in enumerate(lines) if row[key] is not None]
+        if not known:
+            continue
+        places, values = np.array([place for place, _ in known]), np.array([row[key] for _, row in known])
+        limits = np.transpose([row[f"{key}_interval"] for _, row in known])
+        axes.errorbar(
+            values, places + shift, xerr=np.abs(values - limits), fmt="o", color=colour, capsize=3, label=label
+        )
+    for place, (_, _, what) in enumerate(lines):
+        if what:
+            axes.text(1.01, place, f"by {what}", transform=axes.get_yaxis_transform(), va="center", fontsize=10)
+            if place:
+                axes.axhline(place - 0.5, color="0.6", linewidth=1)
+    axes.set_yticks(range(len(lines)), [title for title, _, _ in lines])
+    axes.invert_yaxis()
+    axes.set(title="Scores in groups of recordings, with their number", xlabel="Score", xlim=(None, 1.01))
+    axes.legend(loc="lower left", bbox_to_anchor=(1.01, 0), fontsize=9)
+    return save(drawing, path)
+
+
 def confusion_matrix(matrix, title, path=None):
     """Figure 8: counts (4, 4) and the share of each true class. Returns the path, or the figure without one."""
     drawing, axes = figure(6.2, 5.2)
@@ -279,6 +377,108 @@ def gradcam(picture, heat, trace, duration, title, reasons, path):
             axes[place].text(duration, top * 0.97, text, color="cyan", va="top", ha=side, fontsize=9)
     drawing.suptitle(title, fontweight="bold")
     return save(drawing, path)
+
+
+def heat_on_trace(picture, heat, trace, method, title, reasons, path):
+    """The trace in rows of 10 s over its heat, as cardiologists read it, and the image it was read from.
+
+    picture, heat, trace, title, reasons: as `gradcam` takes them; method: what the heat was made by.
+    """
+    times, voltages, peaks = trace
+    voltages = voltages / 1000
+    rows = max(int(np.ceil((times[-1] - times[0]) / 10)), 1)
+    drawing = Figure((14, 2.2 + 1.7 * rows), layout="constrained")
+    *strips, below = drawing.subplots(rows + 1, height_ratios=[1.0] * rows + [1.1])
+    low, high = np.quantile(voltages, (0.001, 0.999)) + np.array([-0.25, 0.35])
+    heights = np.clip(np.interp(peaks, times, voltages) + 0.08, low, high - 0.1)
+    for row, axes in enumerate(strips):
+        begin = times[0] + 10 * row
+        shade = axes.pcolormesh(
+            picture.times,
+            [low, high],
+            np.tile(heat.mean(0), (2, 1)),
+            cmap="Oranges",
+            vmin=0,
+            vmax=1.3,
+            shading="nearest",
+        )
+        axes.plot(times, voltages, linewidth=0.9, color="black")
+        axes.plot(peaks, heights, "v", color=COLOURS["N"], markersize=4)
+        axes.set(xlim=(begin, begin + 10), ylim=(low, high), ylabel="mV")
+        axes.set_xticks(np.arange(np.ceil(begin), begin + 10.001))
+        axes.grid(visible=False)
+    strips[0].set_title(textwrap.fill(f"{reasons}; {len(peaks)} R peaks", 150), fontsize=10, fontweight="normal")
+    drawing.colorbar(
+        shade,
+        ax=strips,
+        label=f"{method}:\nshare of the largest heat",
+        pad=0.01,
+        boundaries=np.linspace(0, 1, 101),
+        ticks=[0, 0.5, 1],
+    )
+    colour = _spectrogram(below, picture, cmap="gray")
+    drawing.colorbar(colour, ax=below, label=picture.unit, pad=0.01)
+    below.set(xlabel="Time (s)", xlim=(times[0], times[0] + 10 * rows))
+    drawing.suptitle(title, fontweight="bold")
+    return save(drawing, path)
+
+
+def gradcam_checks(results, titles, drawn, path):
+    """What `checks.check` finds of each method: random weights, deletion, insertion, and where the heat lies.
+
+    results: {method: what it found}; titles: {method: title}; drawn: shares of the frames deleted or inserted.
+    """
+    drawing, axes = figure(13, 8, nrows=2, ncols=2)
+    colours = dict(zip(results, sns.color_palette("colorblind"), strict=False))
+    for name, found in results.items():
+        line = {"color": colours[name], "label": titles[name], "marker": "o", "markersize": 4}
+        axes[0, 0].plot(found["randomisation"]["randomised"], found["randomisation"]["correlation"], **line)
+        for place, kind in enumerate(("deletion", "insertion")):
+            axes[place, 1 - place].plot(drawn, found["curves"][kind]["map"]["curve"], **line)
+    controls = {"random": ("frames at random", "--"), "centre": ("the centre first", ":")}
+    for place, kind in enumerate(("deletion", "insertion")):
+        curves = next(iter(results.values()))["curves"][kind]
+        for order, (title, style) in controls.items():
+            axes[place, 1 - place].plot(drawn, curves[order]["curve"], style, color="0.3", label=title)
+    axes[0, 0].axhline(0, color="0.6", linewidth=1)
+    axes[0, 0].set(
+        title="Random weights: the map must change",
+        xlabel="Share of the layers made random, from the top",
+        ylabel="Rank correlation with the map",
+        ylim=(-0.3, 1.05),
+    )
+    axes[0, 1].set(
+        title="Deletion: the lower the better", xlabel="Share of the frames deleted", ylabel="Probability", ylim=(0, 1)
+    )
+    axes[1, 0].set(
+        title="Insertion: the higher the better", xlabel="Share of the frames kept", ylabel="Probability", ylim=(0, 1)
+    )
+    _heat_places(axes[1, 1], results, colours)
+    axes[0, 1].legend(fontsize=9)
+    return save(drawing, path)
+
+
+def _heat_places(axes, results, colours):
+    """Bars of how much heat lies on padding, edges and early beats, of what chance would lay there."""
+    places = list(dict.fromkeys(place for found in results.values() for place in found["shares"]))
+    width = 0.8 / len(results)
+    for row, (name, found) in enumerate(results.items()):
+        there = [(place, found["shares"][title]) for place, title in enumerate(places) if title in found["shares"]]
+        at, ratios = np.array([place for place, _ in there]), np.array([share["ratio"] for _, share in there])
+        whiskers = np.abs(ratios - np.transpose([share["ratio_interval"] for _, share in there]))
+        axes.bar(
+            at - 0.4 + (row + 0.5) * width,
+            ratios,
+            width * 0.95,
+            yerr=whiskers,
+            color=colours[name],
+            ecolor="0.25",
+            capsize=2,
+        )
+    axes.axhline(1, color="0.3", linewidth=1, linestyle="--")
+    axes.set(title="Where the heat lies", ylabel="Times what chance lays there")
+    axes.set_xticks(range(len(places)), places)
+    axes.grid(axis="x", visible=False)
 
 
 def overlay(image, heat, strength=0.45):

@@ -8,11 +8,21 @@ Confusion matrices are (4, 4) counts, rows true and columns predicted, in the or
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import roc_auc_score
+from scipy.stats import binomtest
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from recipes import CLASSES
 
 SCORES = ("F1_0", "F1_1", "F1_2", "F1_3", "avg_F1_score", "challenge_F1")  # what is logged every epoch
+
+OVERALL = {
+    "avg_F1_score": "F1, 4-class average",
+    "challenge_F1": "F1, challenge (N, A, O)",
+    "accuracy": "Accuracy",
+    "macro_precision": "Precision (macro)",
+    "macro_recall": "Recall (macro)",
+    "macro_AUC": "AUC (macro)",
+}
 
 REPORT_MATRIX = np.array([[72, 22, 51, 3], [31, 838, 128, 13], [59, 178, 245, 9], [4, 19, 12, 22]])
 REPORT_AUC = np.array([0.86, 0.84, 0.74, 0.95])
@@ -62,7 +72,8 @@ def interval(matrix, score, draws=2000, seed=0):
     or a list of such pairs where the score has several values.
 
     Recordings drawn with replacement fall into the cells of the matrix as a multinomial draw (Efron & Tibshirani,
-    "An Introduction to the Bootstrap", 1993), so no list of recordings is needed.
+    "An Introduction to the Bootstrap", 1993), so no list of recordings is needed. Classes are not drawn apart: another
+    test set would have other numbers of each, and F1 depends on them.
     """
     matrix = np.asarray(matrix)
     cells = np.random.default_rng(seed).multinomial(matrix.sum(), matrix.ravel() / matrix.sum(), size=draws)
@@ -82,19 +93,70 @@ def gain(true, predicted, other, score, draws=2000, seed=0):
     return float(gains[0]), np.quantile(gains[1:], (0.025, 0.975)).tolist()
 
 
+def share_interval(part, whole):
+    """Exact 95 % interval [low, high] of the share `part` of `whole` recordings (Clopper & Pearson 1934)."""
+    limits = binomtest(part, whole).proportion_ci()
+    return [float(limits.low), float(limits.high)]
+
+
+def difference(matrix, other, score, draws=2000, seed=0):
+    """(score of `matrix` less that of `other`, its 95 % interval [low, high]), where the recordings behind `other` are
+    not known: both are drawn apart. Of the same recordings, a paired comparison (`gain`) would tell more.
+
+    score, draws, seed: as in `interval`.
+    """
+    drawn = []
+    for cells, stream in zip(map(np.asarray, (matrix, other)), np.random.default_rng(seed).spawn(2), strict=True):
+        counts = stream.multinomial(cells.sum(), cells.ravel() / cells.sum(), size=draws)
+        drawn.append(score(counts.reshape(-1, *cells.shape)))
+    limits = np.quantile(drawn[0] - drawn[1], (0.025, 0.975)).tolist()
+    return float(score(np.asarray(matrix)) - score(np.asarray(other))), limits
+
+
+def less_report(matrix):
+    """{score: difference from the report's, and its 95 % interval} of a confusion matrix, by `difference`."""
+    measured = {}
+    for key in overall(matrix):
+        change, limits = difference(matrix, REPORT_MATRIX, lambda cells, key=key: overall(cells)[key])
+        measured[key] = {"difference": change, "interval": limits}
+    return measured
+
+
+def mcnemar(true, predicted, other):
+    """{this: recordings that only `predicted` has right, other: that only `other` has, p: of chance}, all indices (n,).
+
+    McNemar's test in its exact form: of the recordings that one alone has right, each has half under the null
+    hypothesis (two-sided binomial test).
+    """
+    right, also = np.asarray(predicted) == true, np.asarray(other) == true
+    ours, theirs = int(np.sum(right & ~also)), int(np.sum(also & ~right))
+    p = binomtest(ours, ours + theirs).pvalue if ours + theirs else 1.0
+    return {"this": ours, "other": theirs, "p": float(p)}
+
+
+def compare(true, predicted, other):
+    """Both F1 averages of `predicted` less those of `other`, with paired intervals, and `mcnemar`; indices (n,).
+
+    Ready for JSON.
+    """
+    compared = {"recordings": len(true), "mcnemar": mcnemar(true, predicted, other)}
+    for key, score in (("avg_F1_score", average_f1), ("challenge_F1", challenge_f1)):
+        compared[f"{key}_gain"], compared[f"{key}_gain_interval"] = gain(true, predicted, other, score)
+    return compared
+
+
 def members_alone(true, voices):
-    """{member: its F1 scores and what the others add to them, with paired intervals}, ready for JSON.
+    """{member: its F1 scores and what the others add to them, as `compare` has it}, ready for JSON.
 
     true: indices of classes (n,); voices: {members: probabilities (n, 4)}, first of all together, then of each.
     """
-    together, *alone = voices.items()
+    together, *alone = voices.items() or [None]
     scores = {"avg_F1_score": average_f1, "challenge_F1": challenge_f1}
     measured = {}
     for name, probabilities in alone:
         chosen, both = probabilities.argmax(1), together[1].argmax(1)
         measured[name] = {key: float(score(confusion_matrix(true, chosen))) for key, score in scores.items()}
-        for key, score in scores.items():
-            measured[name][f"{key}_gain"], measured[name][f"{key}_gain_interval"] = gain(true, both, chosen, score)
+        measured[name] |= compare(true, both, chosen)
     return measured
 
 
@@ -106,7 +168,18 @@ def members_lines(alone):
         for name, row in alone.items()
         for title, key in (("4-class", "avg_F1_score"), ("challenge", "challenge_F1"))
         for low, high in [row[f"{key}_gain_interval"]]
-    ]
+    ] + [mcnemar_line(row["mcnemar"], f"together against the {name}") for name, row in alone.items()]
+
+
+def mcnemar_line(test, what):
+    """A line that says what `mcnemar` found, headed by `what`."""
+    ours, theirs, p = test.values()
+    return f"{what}: {ours} recordings right that it has wrong, {theirs} the other way round (McNemar's p = {p:.2g})"
+
+
+def span(interval, form=".3f"):
+    """An interval [low, high] in words."""
+    return "{:{form}} to {:{form}}".format(*interval, form=form)
 
 
 def overall(matrix):
@@ -149,26 +222,189 @@ def calibration_error(true, probabilities, bins=15):
     return float(np.abs(gaps).sum() / len(true))
 
 
-def measure(true, probabilities):
+def area_intervals(true, probabilities, draws=2000, seed=0):
+    """95 % bootstrap intervals over recordings of what `measure` gives as AUC, average_precision and macro_AUC.
+
+    Ready for JSON, under those names with _interval; None for a class that is absent. true: indices of classes (n,);
+    probabilities: (n, 4).
+    """
+    rng, count, areas = np.random.default_rng(seed), len(true), []
+    ranked = [_ranked(true == place, probabilities[:, place]) for place in range(len(CLASSES))]
+    size = max(min(draws, 400_000 // count), 1)  # draws at once, which stay in a processor's cache
+    for start in range(0, draws, size):
+        rows = np.arange(min(size, draws - start))[:, None]
+        chosen = rng.integers(count, size=(len(rows), count)) + count * rows
+        weights = np.bincount(chosen.ravel(), minlength=chosen.size).reshape(chosen.shape).astype(np.float32)
+        areas.append([_areas(weights[:, order], *rest) for order, *rest in ranked])
+    areas = np.concatenate(areas, axis=2)  # (4, 2, draws)
+    present = [0 < np.count_nonzero(true == place) < len(true) for place in range(len(CLASSES))]
+    whole = areas[present, 0]
+    whole = whole[:, ~np.isnan(whole).any(0)]  # draws that have every class
+    return {
+        "macro_AUC_interval": np.quantile(whole.mean(0), (0.025, 0.975)).tolist() if whole.size else None,
+        **{
+            f"{name}_interval": {
+                title: np.nanquantile(drawn, (0.025, 0.975)).tolist() if there else None
+                for title, drawn, there in zip(CLASSES, areas[:, place], present, strict=True)
+            }
+            for place, name in enumerate(("AUC", "average_precision"))
+        },
+    }
+
+
+def _ranked(positive, scores):
+    """(order of falling scores (n,), `positive` in it, last places of runs of equal scores) of (n,) recordings."""
+    order = np.argsort(-scores, kind="stable")
+    ends = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
+    return order, positive[order], ends
+
+
+def _areas(weights, positive, ends):
+    """[areas under the ROC curve (draws,), average precisions (draws,)] of recordings of `weights` (draws, n)."""
+    hits = np.cumsum(weights * positive, axis=1, dtype=np.float32)  # counts, which single precision holds exactly
+    found = np.cumsum(weights, axis=1, dtype=np.float32)
+    if len(ends) < len(positive):
+        hits, found = hits[:, ends], found[:, ends]
+    misses, before = found - hits, np.s_[:, :-1]
+    after = np.s_[:, 1:]
+    corners = hits[:, -1].astype(np.float64) * misses[:, -1]
+    # Twice the area between the curve and the diagonal, as the sum of triangles seen from the origin.
+    twice = np.einsum("ij,ij->i", hits[before], misses[after], dtype=np.float64)
+    twice -= np.einsum("ij,ij->i", hits[after], misses[before], dtype=np.float64)
+    rise = np.diff(hits, axis=1, prepend=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        area = (1 + twice / corners) / 2
+        precision = np.einsum("ij,ij->i", rise, hits / np.maximum(found, 1), dtype=np.float64) / hits[:, -1]
+    return [area, precision]
+
+
+def measure(true, probabilities, chosen=None):
     """All figures of merit of `probabilities` (n, 4) for indices of classes `true` (n,), ready for JSON.
 
-    Intervals are 95 % bootstrap intervals over recordings; AUCs are one-vs-rest, None for a class without recordings.
+    chosen: indices of the classes named (n,), by default the most probable; where they alone are known, probabilities
+    is None. Intervals are 95 % bootstrap intervals over recordings; AUCs and average precisions
+    are one-vs-rest, None for a class without recordings.
     """
-    matrix = confusion_matrix(true, probabilities.argmax(1))
-    areas = one_vs_rest_auc(true, probabilities)
+    matrix = confusion_matrix(true, probabilities.argmax(1) if chosen is None else chosen)
     scores = overall(matrix)
     intervals = {f"{key}_interval": interval(matrix, lambda cells, key=key: overall(cells)[key]) for key in scores}
-    return {
+    measured = {
         "recordings": len(true),
         "F1": dict(zip(CLASSES, f1_per_class(matrix).tolist(), strict=True)),
         "F1_interval": dict(zip(CLASSES, interval(matrix, f1_per_class), strict=True)),
         **{key: float(score) for key, score in scores.items()},
         **intervals,
+        "confusion_matrix": matrix.tolist(),
+    }
+    return measured if probabilities is None else measured | _measure_probabilities(true, probabilities)
+
+
+def _measure_probabilities(true, probabilities):
+    areas = one_vs_rest_auc(true, probabilities)
+    precisions = [
+        None if np.isnan(area) else float(average_precision_score(true == place, probabilities[:, place]))
+        for place, area in enumerate(areas)
+    ]
+    return {
         "calibration_error": calibration_error(true, probabilities),
         "macro_AUC": float(np.nanmean(areas)),
         "AUC": {name: None if np.isnan(area) else float(area) for name, area in zip(CLASSES, areas, strict=True)},
-        "confusion_matrix": matrix.tolist(),
+        "average_precision": dict(zip(CLASSES, precisions, strict=True)),
     }
+
+
+# ── Screening for fibrillation: A against the rest ──────────────────────────────────────────────────────────────────
+
+PREVALENCES = (0.01, 0.02, 0.05, 0.09)  # of fibrillation: of those who might be screened, and (9 %) of this set
+SENSITIVITY = 0.95  # that a threshold is chosen for
+
+
+def thresholds(true, probabilities):
+    """{what it is chosen for: threshold of the probability of A}, chosen on these recordings; {} without A or others.
+
+    true: indices of classes (n,); probabilities: (n, 4).
+    """
+    sick = np.asarray(true) == CLASSES.index("A")
+    if sick.all() or not sick.any():
+        return {}
+    false_rate, true_rate, levels = roc_curve(sick, probabilities[:, CLASSES.index("A")], drop_intermediate=False)
+    return {
+        "balanced": float(min(levels[np.argmax(true_rate - false_rate)], 1)),
+        f"sensitivity {SENSITIVITY:.0%}": float(min(levels[np.argmax(true_rate >= SENSITIVITY)], 1)),
+    }
+
+
+def screening(true, flagged, draws=2000, seed=0):
+    """How well the recordings that are `flagged` (n,), True or False, are those of fibrillation, ready for JSON.
+
+    true: indices of classes (n,). Sensitivity and specificity have exact 95 % intervals, the
+    predictive values at each of the `PREVALENCES` bootstrap ones; None where none is flagged.
+    """
+    sick, flagged = np.asarray(true) == CLASSES.index("A"), np.asarray(flagged)
+    counts = {
+        "sensitivity": (np.sum(flagged & sick), sick.sum()),
+        "specificity": (np.sum(~flagged & ~sick), np.sum(~sick)),
+    }
+    values, drawn, rng = {}, [], np.random.default_rng(seed)
+    for name, (right, total) in counts.items():
+        right, total = int(right), int(total)
+        if not total:
+            return {}
+        values |= {name: right / total, f"{name}_interval": share_interval(right, total)}
+        drawn.append(rng.binomial(total, right / total, draws) / total)
+    shares = values["sensitivity"], values["specificity"]
+    values["predictive_value"] = {f"{at:.0%}": _known(predictive_value(*shares, at)) for at in PREVALENCES}
+    values["predictive_value_interval"] = {
+        f"{at:.0%}": np.nanquantile(predictive_value(*drawn, at), (0.025, 0.975)).tolist() if flagged.any() else None
+        for at in PREVALENCES
+    }
+    return values | {"flagged": int(flagged.sum())}
+
+
+def _known(value):
+    """A number for JSON: None instead of NaN."""
+    return None if np.isnan(value) else float(value)
+
+
+def operating_points(true, chosen, probabilities, limits):
+    """[`screening` by the class named, then by the probability of A at each of `limits`, {what for: threshold}].
+
+    true, chosen: indices of classes (n,); probabilities: (n, 4) or None. [] where A or all others are absent.
+    """
+    place = CLASSES.index("A")
+    rules = {"class named": (None, chosen == place)}
+    if probabilities is not None:
+        rules |= {name: (limit, probabilities[:, place] >= limit) for name, limit in limits.items()}
+    points = [{"rule": name, "threshold": limit} | screening(true, flagged) for name, (limit, flagged) in rules.items()]
+    return [point for point in points if "sensitivity" in point]
+
+
+def screening_lines(points):
+    """Lines of a table of `operating_points`."""
+    if not points:
+        return []
+    heads = "".join(f"{at:>6.0%}" for at in PREVALENCES)
+    lines = [
+        f"{'':<74}predictive value where it has",
+        f"{'fibrillation, by':<26}{'sensitivity':<24}{'specificity':<24}{heads}",
+    ]
+    for point in points:
+        limit = "" if point["threshold"] is None else f", P ≥ {point['threshold']:.3f}"
+        shares = "".join(
+            f"{point[key]:.3f} ({span(point[f'{key}_interval'])})".ljust(24) for key in ("sensitivity", "specificity")
+        )
+        values = "".join(
+            f"{'-' if value is None else f'{value:.2f}':>6}" for value in point["predictive_value"].values()
+        )
+        lines.append(f"{point['rule'] + limit:<26}{shares}{values}")
+    return lines
+
+
+def predictive_value(sensitivity, specificity, prevalence):
+    """Share of the flagged who have the condition, by Bayes' rule; all are shares; NaN where none is flagged."""
+    hits = np.multiply(sensitivity, prevalence)
+    flagged = hits + (1 - np.asarray(specificity)) * (1 - prevalence)
+    return np.divide(hits, flagged, out=np.full_like(flagged, np.nan), where=flagged > 0)
 
 
 def report():
@@ -197,8 +433,9 @@ COLUMNS = [f"probability_{name}" for name in CLASSES]
 
 
 def predictions(table, probabilities):
-    """DataFrame of record, label and the `probabilities` (n, 4) of the recordings of `table`, index 0 to n - 1."""
-    return table[["record", "label"]].join(pd.DataFrame(probabilities, columns=COLUMNS))
+    """DataFrame of record, label, class and `probabilities` (n, 4) of the recordings of `table`, index 0 to n - 1."""
+    named = pd.DataFrame({"class": np.array(CLASSES)[probabilities.argmax(1)]})
+    return table[["record", "label"]].join([named, pd.DataFrame(probabilities, columns=COLUMNS)])
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from test_beats import heart
 from test_episodes import windows
 
 import episodes
-import heat
 import pages
 import reasons
 from reading import Recording
@@ -38,7 +37,7 @@ def folder(tmp_path_factory):
     """Pages of a normal, a fibrillating and a noisy recording, of one of a day, and of a refused file."""
     folder = tmp_path_factory.mktemp("pages")
     patch = pytest.MonkeyPatch()
-    patch.setattr(heat, "available", lambda: False)
+    patch.setattr(pages, "has_heat", lambda: False)
     rng = np.random.default_rng(0)
     signals = [
         ("N", "A1.hea", heart("sinus", 72, seed=1)[0]),

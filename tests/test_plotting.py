@@ -110,6 +110,57 @@ def test_gradcam_marks_the_padding_and_gives_units(drawn):
     np.testing.assert_array_equal(shown, heat)
 
 
+def test_precision_recall_curves_have_the_precision_upward(drawn):
+    rng = np.random.default_rng(0)
+    true = rng.integers(0, 3, 200)  # without noise
+    probabilities = rng.dirichlet(np.ones(4), 200) + 0.5 * np.eye(4)[true]
+    plotting.precision_recall(true, probabilities, "x.png")
+    (axes,) = drawn[0].axes
+    labels = {line.get_label(): line for line in axes.lines}
+    for place, name in enumerate(CLASSES[:3]):
+        area = metrics.average_precision_score(true == place, probabilities[:, place])
+        recall, precision = labels[f"{plotting.NAMES[name]}: {area:.2f}"].get_data()
+        assert recall[-1] == 0 and precision[-1] == 1 and recall[0] == 1
+    assert not any("Noise" in label for label in labels) and axes.get_ylabel().startswith("Precision")
+
+
+def test_reliability_has_the_shares_of_its_bins(drawn):
+    sure, unsure = [0.92, 0.04, 0.02, 0.02], [0.3, 0.52, 0.1, 0.08]
+    probabilities = np.array([sure] * 4 + [unsure] * 2)
+    plotting.reliability(np.array([0, 0, 0, 3, 1, 0]), probabilities, "x.png")
+    axes, below = drawn[0].axes
+    (points,) = [line for line in axes.lines if line.get_marker() == "o"]
+    np.testing.assert_allclose(points.get_xydata(), [[0.52, 0.5], [0.92, 0.75]])
+    assert heights(below) == [2, 4] and below.get_ylabel() == "Recordings"
+    low, high = axes.collections[0].get_segments()[1][:, 1]
+    assert (low, high) == pytest.approx((0.1941, 0.9937), abs=1e-4)  # Clopper & Pearson's interval of 3 of 4
+
+
+def test_groups_leave_out_the_smallest_and_say_how_many(drawn):
+    row = {"accuracy": 0.8, "accuracy_interval": [0.7, 0.9], "challenge_F1": None, "challenge_F1_interval": None}
+    rows = {"under 20 s": {"recordings": 25, **row}, "30 s": {"recordings": 3, **row}}
+    plotting.groups({"duration": rows}, "x.png")
+    (axes,) = drawn[0].axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["under 20 s  (25)"]
+    assert [text.get_text() for text in axes.texts] == ["by duration"]
+
+
+def test_heat_lies_behind_the_trace_at_its_time(drawn):
+    recipe = Recipe(seconds=20)
+    pixels = preprocessing.image(np.random.default_rng(0).normal(0, 100, 6000), recipe)
+    heat = np.zeros(pixels.shape, np.float32)
+    heat[:, 60] = 1
+    trace = np.arange(6000) / 300, np.sin(np.arange(6000)) * 1000, np.array([2.0, 14.5])
+    picture = preprocessing.picture(pixels, recipe)
+    plotting.heat_on_trace(picture, heat, trace, "Occlusion", "title", "N: regular", "x.png")
+    first, second, below = drawn[0].axes[:3]
+    assert [axes.get_xlim() for axes in (first, second, below)] == [(0, 10), (10, 20), (0, 20)]
+    for strip in (first, second):
+        np.testing.assert_allclose(strip.collections[0].get_array().reshape(2, -1)[0], heat.mean(0))
+        np.testing.assert_allclose(strip.lines[0].get_ydata(), np.sin(np.arange(6000)))
+    assert first.get_title() == "N: regular; 2 R peaks" and first.get_ylabel() == "mV"
+
+
 def test_robustness_has_a_dot_for_each_member_and_change(drawn):
     scores = [
         {"all": {"challenge_F1": 0.8}, "trees": {"challenge_F1": 0.7}},

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 from sklearn import metrics
@@ -98,3 +100,70 @@ def test_measure_puts_every_class_in_its_place():
     np.testing.assert_array_equal(metrics_["confusion_matrix"], metrics.confusion_matrix(true, predicted))
     low, high = metrics_["F1_interval"]["N"]
     assert low < metrics_["F1"]["N"] < high
+
+
+def test_area_intervals_equal_a_bootstrap_of_the_recordings():
+    rng = np.random.default_rng(4)
+    true = rng.choice(4, 150, p=[0.2, 0.4, 0.4, 0])
+    probabilities = rng.dirichlet(np.ones(4), 150) + 0.3 * np.eye(4)[true]
+    probabilities = (probabilities / probabilities.sum(1, keepdims=True)).round(2)  # with ties
+    order, *rest = scoring._ranked(true == 0, probabilities[:, 0])
+    chosen = rng.integers(150, size=(20, 150))
+    weights = np.array([np.bincount(each, minlength=150) for each in chosen], np.float32)
+    drawn = np.array(scoring._areas(weights[:, order], *rest))
+    for values, score in zip(drawn, (metrics.roc_auc_score, metrics.average_precision_score), strict=True):
+        np.testing.assert_allclose(values, [score(true[row] == 0, probabilities[row, 0]) for row in chosen], rtol=1e-5)
+    found = scoring.area_intervals(true, probabilities)
+    assert found["AUC_interval"]["~"] is None is found["average_precision_interval"]["~"]
+    low, high = found["AUC_interval"]["A"]
+    assert (high - low) == pytest.approx(2 * 1.96 * drawn[0].std(), rel=0.4)
+    assert low < metrics.roc_auc_score(true == 0, probabilities[:, 0]) < high
+
+
+def test_mcnemar_is_the_exact_test():
+    true = np.zeros(30, int)
+    ours, theirs = np.repeat([0, 1], [25, 5]), np.repeat([1, 0, 1], [10, 18, 2])
+    found = scoring.mcnemar(true, ours, theirs)
+    assert (found["this"], found["other"]) == (10, 3)
+    assert found["p"] == pytest.approx(2 * sum(math.comb(13, k) for k in range(4)) / 2**13)
+    assert scoring.mcnemar(true, ours, ours)["p"] == 1
+
+
+def test_the_reports_matrix_does_not_differ_from_itself():
+    for change in scoring.less_report(scoring.REPORT_MATRIX).values():
+        low, high = change["interval"]
+        assert change["difference"] == 0 and low < 0 < high
+    # Drawn apart, the variances add up.
+    low, high = scoring.less_report(scoring.REPORT_MATRIX)["accuracy"]["interval"]
+    accuracy = np.trace(scoring.REPORT_MATRIX) / scoring.REPORT_MATRIX.sum()
+    assert high - low == pytest.approx(2 * 1.96 * np.sqrt(2 * accuracy * (1 - accuracy) / 1706), rel=0.1)
+    perfect = np.diag(scoring.REPORT_MATRIX.sum(1))
+    assert scoring.less_report(perfect)["avg_F1_score"]["interval"][0] > 0.3
+
+
+def test_screening():
+    true = np.repeat([0, 1, 2], [20, 60, 20])
+    flagged = np.r_[np.ones(18), np.zeros(2), np.ones(8), np.zeros(72)].astype(bool)
+    found = scoring.screening(true, flagged)
+    assert (found["sensitivity"], found["specificity"], found["flagged"]) == (0.9, 0.9, 26)
+    assert found["sensitivity_interval"] == pytest.approx([0.6830, 0.9877], abs=1e-4)  # Clopper & Pearson's table
+    assert found["predictive_value"]["9%"] == pytest.approx(0.9 * 0.09 / (0.9 * 0.09 + 0.1 * 0.91))
+    low, high = found["predictive_value_interval"]["9%"]
+    assert low < found["predictive_value"]["9%"] < high
+    assert scoring.screening(true[20:], flagged[20:]) == {}
+
+
+def test_thresholds_do_what_they_are_chosen_for():
+    rng = np.random.default_rng(1)
+    true = rng.choice(4, 400)
+    probabilities = rng.dirichlet(np.ones(4), 400) + 0.3 * np.eye(4)[true]
+    probabilities /= probabilities.sum(1, keepdims=True)
+    limits = scoring.thresholds(true, probabilities)
+    points = {point["rule"]: point for point in scoring.operating_points(true, true * 0 + 1, probabilities, limits)}
+    assert points["sensitivity 95%"]["sensitivity"] >= 0.95
+    higher = scoring.screening(true, probabilities[:, 0] > limits["sensitivity 95%"])
+    assert higher["sensitivity"] < 0.95
+    flagged = probabilities[:, 0] >= probabilities[:, :1]  # by each threshold
+    best = (flagged[:, true == 0].mean(1) + 1 - flagged[:, true != 0].mean(1)).max()
+    assert points["balanced"]["sensitivity"] + points["balanced"]["specificity"] == pytest.approx(best)
+    assert points["class named"]["sensitivity"] == 0 and points["class named"]["predictive_value"]["9%"] is None

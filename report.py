@@ -1,0 +1,315 @@
+"""One page that shows what a run left behind: how it was made, its scores, its figures, and how to make it again.
+
+    python report.py                        the run of `python main.py`: figures/paper/report.html
+    python report.py --run improved
+    python report.py --run improved paper   also beside another run, with paired differences
+
+The page stands alone and loads nothing. It shows what is there: run evaluation.py first, and gc_implementation.py, both
+also with --checks and --robustness, for all of it.
+"""
+
+import base64
+import dataclasses
+import json
+import os
+import platform
+import subprocess
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import dataset
+import pages
+import runs
+from recipes import CLASSES, Recipe
+from shell import UserError, parser, run_name, run_script, say
+
+HERE = Path(__file__).parent
+PACKAGES = ("keras", "tensorflow", "numpy", "scipy", "scikit-learn", "lightgbm", "sleepecg", "neurokit2")
+HARDEST = 6  # recordings whose traces are shown
+FIGURES = {
+    "training_f1.png": "F1 on the validation split, epoch by epoch (Figure 4)",
+    "class_f1_scores.png": "F1 of each class beside the report's (Figure 5)",
+    "overall_metrics.png": "Overall metrics beside the report's (Figure 6)",
+    "multi_class_roc.png": "ROC curves (Figure 7)",
+    "precision_recall.png": "Precision-recall curves",
+    "test_confusion_matrix.png": "Confusion matrix of the test split (Figure 8)",
+    "reliability.png": "Reliability of the probabilities",
+    "groups.png": "Scores in groups of recordings",
+    "robustness.png": "Scores on recordings as other devices make them",
+    "gradcam_A.png": "Where the model looked: fibrillation (Figure 9)",
+    "gradcam_N.png": "Where the model looked: normal (Figure 10)",
+    "gradcam_O.png": "Where the model looked: other rhythm (Figure 11)",
+    "gradcam_noise.png": "Where the model looked: noise (Figure 12)",
+    "gradcam_checks.png": "Checks of these maps",
+    "hardest.png": "Hardest recordings: the least probability for the label",
+}
+
+
+def main():
+    flags = parser(__doc__)
+    flags.add_argument("--run", type=run_name, nargs="+", default=["paper"], metavar="NAME", help="runs to show")
+    flags.add_argument("--data", type=Path, metavar="PATH", help="zip or folder of recordings (default: the run's)")
+    arguments = flags.parse_args()
+    names = list(dict.fromkeys(arguments.run))
+    shown = [describe(runs.Run(name), arguments.data) for name in names]
+    path = runs.Run(names[0]).figures / "report.html"
+    pages.render("report.html", path, runs=shown, compared=compare(shown), title=" and ".join(names), machine=machine())
+    print(f"wrote {path}")
+
+
+def describe(run, data=None):
+    """All that the page shows of a `Run`: {name, tables, figures, …}, from its files; data: recordings, if moved."""
+    path = run.figures / "metrics.json"
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; score the run first: {runs.command('evaluation.py', run.name)}")
+    metrics, card = json.loads(path.read_text()), run.card()
+    tables = [scores(metrics), members(metrics), screening(metrics), groups(metrics)]
+    tables += [robustness(read(run.figures / "robustness.json")), checks(read(run.figures / "gradcam_checks.json"))]
+    if card and (run.figures / "predictions.csv").is_file():
+        draw_hardest(run, card, data or Path(card.data))
+    return {
+        "name": run.name,
+        "metrics": metrics,
+        "facts": facts(run, card, metrics),
+        "recipe": recipe_rows(card),
+        "tables": [table for table in tables if table],
+        "figures": [
+            {"title": title, "source": embed(run.figures / name)}
+            for name, title in FIGURES.items()
+            if (run.figures / name).is_file()
+        ],
+        "commands": commands(run, card),
+    }
+
+
+def read(path):
+    """The JSON in a file, or None where there is none."""
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def embed(path):
+    """A PNG as the address of an image that stands in the page itself."""
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+
+
+def facts(run, card, metrics):
+    """[(name, value)] of the run as a whole."""
+    rows = [
+        ("scored on", f"{metrics['recordings']:,} recordings: {metrics['protocol']}"),
+        ("labels", metrics["labels"]),
+    ]
+    if card:
+        digest = sha256(run.model.read_bytes()).hexdigest()
+        rows += [
+            ("recipe", card.recipe.title),
+            ("recordings", card.data),
+            ("seen in training", f"{len(card.seen):,} recordings, listed in the model"),
+            ("epochs", len(card.history)),
+            ("training's fingerprint", card.fingerprint[:16]),
+            ("model", f"{run.model}, SHA-256 {digest}"),
+        ]
+        split = read_split(card)
+        if split:
+            rows.append(("split", split))
+        if card.scores:
+            rows.append(("validation", "4-class F1 {avg_F1_score:.4f}, N/A/O {challenge_F1:.4f}".format(**card.scores)))
+    return rows
+
+
+def read_split(card):
+    """The sizes of the run's split, as text, if data/split.csv still is of this run; else ""."""
+    import pandas as pd
+
+    if not dataset.SPLIT_FILE.is_file():
+        return ""
+    rows = pd.read_csv(dataset.SPLIT_FILE, keep_default_na=False)
+    if set(rows.record[rows.split != "test"]) != card.seen:
+        return ""
+    return ", ".join(f"{count:,} {name}" for name, count in rows.split.value_counts().items())
+
+
+def recipe_rows(card):
+    """[(setting, value, whether it differs from the report's)] of the run's recipe."""
+    if not card:
+        return []
+    plain = dataclasses.asdict(Recipe())
+    return [(name, value, value != plain[name]) for name, value in dataclasses.asdict(card.recipe).items()]
+
+
+def machine():
+    """[(name, value)] of where the page was made: code, packages, computer."""
+    call = subprocess.run(["git", "-C", HERE, "describe", "--always", "--dirty"], capture_output=True, text=True)
+    rows = [("code", call.stdout.strip() or "no git revision")]
+    for name in PACKAGES:
+        try:
+            rows.append((name, version(name)))
+        except PackageNotFoundError:
+            rows.append((name, "not installed"))
+    return [
+        *rows,
+        ("Python", platform.python_version()),
+        ("computer", f"{platform.platform()}, {os.cpu_count()} cores"),
+    ]
+
+
+def between(value, interval, form=".3f"):
+    """A value and its interval, as text; "" for None."""
+    import scoring
+
+    if value is None:
+        return ""
+    return f"{value:{form}}" + (f" ({scoring.span(interval, form)})" if interval else "")
+
+
+def table(title, head, rows):
+    """What the template draws as a table, or None without rows."""
+    return {"title": title, "head": head, "rows": rows} if rows else None
+
+
+def scores(metrics):
+    """The table of scores with intervals, beside the report's."""
+    import scoring
+
+    report, less = scoring.report(), metrics["less_report"]
+    rows = [
+        (f"F1 {name}", between(metrics["F1"][name], metrics["F1_interval"][name]), f"{report['F1'][name]:.2f}", "")
+        for name in CLASSES
+    ]
+    for key, title in scoring.OVERALL.items():
+        if key in metrics:
+            change = less.get(key, {"difference": None, "interval": None})
+            difference = between(change["difference"], change["interval"], "+.3f")
+            rows.append((title, between(metrics[key], metrics[f"{key}_interval"]), f"{report[key]:.2f}", difference))
+    return table("Scores", ("", "this run (95 % interval)", "the report", "difference, recordings drawn apart"), rows)
+
+
+def members(metrics):
+    """The table of what each member scores alone, and what joining adds."""
+    rows = [
+        (
+            name,
+            f"{row['avg_F1_score']:.3f}",
+            f"{row['challenge_F1']:.3f}",
+            between(row["challenge_F1_gain"], row["challenge_F1_gain_interval"], "+.3f"),
+            f"{row['mcnemar']['p']:.2g}",
+        )
+        for name, row in metrics["members"].items()
+    ]
+    return table("Members", ("alone", "4-class F1", "N/A/O F1", "joining adds to N/A/O", "McNemar's p"), rows)
+
+
+def screening(metrics):
+    """The table of operating points for fibrillation."""
+    shares = [f"{name} ill" for name in (metrics["screening"] or [{"predictive_value": {}}])[0]["predictive_value"]]
+    rows = [
+        (
+            point["rule"] + ("" if point["threshold"] is None else f", P ≥ {point['threshold']:.3f}"),
+            *(between(point[key], point[f"{key}_interval"]) for key in ("sensitivity", "specificity")),
+            *("" if value is None else f"{value:.2f}" for value in point["predictive_value"].values()),
+        )
+        for point in metrics["screening"]
+    ]
+    head = ("flagged by", "sensitivity", "specificity", *(f"predictive value, {share}" for share in shares))
+    return table("Screening for fibrillation", head, rows)
+
+
+def groups(metrics):
+    """The table of scores in groups of recordings."""
+    rows = [
+        (
+            f"{what}: {title}",
+            f"{row['recordings']:,}",
+            between(row["accuracy"], row["accuracy_interval"]),
+            between(row["challenge_F1"], row["challenge_F1_interval"]) or "too few of a class",
+        )
+        for what, group in metrics["groups"].items()
+        for title, row in group.items()
+    ]
+    return table("Groups of recordings", ("group", "recordings", "accuracy", "N/A/O F1"), rows)
+
+
+def robustness(found):
+    """The table of scores on changed recordings; found: robustness.json."""
+    rows = [
+        (name, f"{row['challenge_F1']:.3f}", f"{row['avg_F1_score']:.3f}", f"{row['changed_decisions']:.1%}")
+        for name, voices in (found or {}).items()
+        for row in [next(iter(voices.values()))]
+    ]
+    return table("Recordings as other devices make them", ("change", "N/A/O F1", "4-class F1", "other class"), rows)
+
+
+def checks(found):
+    """The table of checks of heat maps; found: gradcam_checks.json."""
+    methods = (found or {"methods": {}})["methods"]
+    names = list(dict.fromkeys(name for each in methods.values() for name in each["passed"]))
+    words = {True: "passed", False: "FAILED", None: ""}
+    rows = [(name, *(words[each["passed"].get(name)] for each in methods.values())) for name in names]
+    heads = [f"{name} (used)" if name == found["used"] else name for name in methods]
+    return table("Checks of the maps", ("check", *heads), rows)
+
+
+def draw_hardest(run, card, data):
+    """Draw the first 10 s of the recordings, in `data`, whose label the model finds least probable."""
+    import benchmark
+    import plotting
+
+    if not data.exists():
+        say(f"note: {data} is not there, so no traces of the hardest recordings are shown; --data says where they are")
+        return
+    rows = benchmark.read(run.figures / "predictions.csv")
+    true, _ = benchmark.indices(rows)
+    rows["given"] = benchmark.probabilities(rows)[range(len(rows)), true]
+    rows = rows.sort_values("given").head(HARDEST)
+    recordings = dataset.read_recordings(data, card.recipe.labels).set_index("record")
+    rows = rows[rows.record.isin(recordings.index)]
+    rate = recordings.sampling_rate[rows.record].iloc[0] if len(rows) else 0
+    signals = {
+        f"{row.record}: label {row.label}, called {row.named}": recordings.signal[row.record][: int(10 * rate)]
+        for row in rows.rename(columns={"class": "named"}).itertuples()
+    }
+    if signals:
+        plotting.traces(signals, rate, run.figures / "hardest.png")
+
+
+def commands(run, card):
+    """The commands that make the run again."""
+    if not card:
+        return [runs.command("evaluation.py", run.name)]
+    changes = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in card.recipe.changes.items())
+    train = f"python main.py --recipe {card.recipe.name} {changes}".strip() + f" --run {run.name} --data {card.data}"
+    return [train, *(runs.command(name, run.name) for name in ("evaluation.py", "gc_implementation.py", "report.py"))]
+
+
+def compare(shown):
+    """The tables of several runs: their scores side by side, and paired differences of each from the first."""
+    import benchmark
+    import scoring
+
+    if len(shown) < 2:
+        return []
+    keys = {key: title for key, title in scoring.OVERALL.items() if all(key in run["metrics"] for run in shown)}
+    values = [
+        (title, *(between(run["metrics"][key], run["metrics"][f"{key}_interval"]) for run in shown))
+        for key, title in keys.items()
+    ]
+    first, *others = shown
+    rows = benchmark.read(runs.Run(first["name"]).figures / "predictions.csv")
+    pairs = []
+    for other in others:
+        found = benchmark.compare(rows, runs.Run(other["name"]).figures / "predictions.csv")
+        gains = (
+            between(found[f"{key}_gain"], found[f"{key}_gain_interval"], "+.3f")
+            for key in ("avg_F1_score", "challenge_F1")
+        )
+        test = found["mcnemar"]
+        pairs.append((f"{first['name']} less {other['name']}", *gains, test["this"], test["other"], f"{test['p']:.2g}"))
+    head = ("", "4-class F1", "N/A/O F1", "only the first is right", "only the other is", "McNemar's p")
+    return [
+        table("Side by side", ("", *(run["name"] for run in shown)), values),
+        table("Paired differences, on the same recordings", head, pairs),
+    ]
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,180 @@
+"""Predictions in files, and evaluation.py on them, which needs no model."""
+
+import json
+import os
+import re
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import metrics
+
+import benchmark
+import dataset
+import report
+import runs
+import scoring
+from shell import UserError
+
+
+def write(path, **columns):
+    pd.DataFrame(columns).to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture
+def predictions():
+    """Random predictions, right more often than not, as evaluation.py writes them."""
+    rng = np.random.default_rng(0)
+    true = rng.choice(4, 300, p=[0.1, 0.5, 0.3, 0.1])
+    table = pd.DataFrame({"record": [f"A{n:05}" for n in range(300)], "label": np.array(list("ANO~"))[true]})
+    rows = None
+    for name in ("probability", "network", "trees"):
+        probabilities = rng.dirichlet(np.ones(4), 300) + 0.6 * np.eye(4)[true]
+        probabilities = (probabilities / probabilities.sum(1, keepdims=True)).round(6)
+        if rows is None:
+            rows = scoring.predictions(table, probabilities)
+        else:
+            rows[benchmark.member_columns(name)] = probabilities
+    return rows.assign(seconds=rng.choice([15, 30, 60], 300), heart_rate=rng.uniform(50, 120, 300))
+
+
+def test_a_file_is_read_as_it_was_written(predictions, tmp_path):
+    path = tmp_path / "predictions.csv"
+    predictions.to_csv(path, index=False)
+    pd.testing.assert_frame_equal(benchmark.read(path), predictions)
+    assert list(benchmark.voices(predictions)) == ["network,trees", "network", "trees"]
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"record": ["A1", "A2"], "class": ["N", "~"]},
+        {"record": ["A1", "A2"], "A": [0, 0.1], "N": [1, 0.1], "O": [0, 0.1], "~": [0, 0.7]},
+        {"file": ["set/A1.mat", "A2.hea"], "class": ["N", "~"], "uncertain": [True, False]},
+    ],
+)
+def test_files_of_others(tmp_path, columns):
+    rows = benchmark.read(write(tmp_path / "theirs.csv", **columns))
+    assert list(rows.record) == ["A1", "A2"] and list(rows["class"]) == ["N", "~"]
+
+
+@pytest.mark.parametrize(
+    "columns, words",
+    [
+        ({"name": ["A1"], "class": ["N"]}, "columns record, and class or probability_A"),
+        ({"record": ["A1"], "A": [0.1], "N": [0.9]}, "columns record, and class or probability_A"),
+        ({"record": ["A1", "A1"], "class": ["N", "A"]}, "names A1 twice"),
+        ({"record": ["A1", "A2"], "class": ["N", "AF"]}, "the class of A2 is 'AF'"),
+        ({"record": ["A1"], "A": [0.1], "N": [0.1], "O": [0.1], "~": [0.1]}, "of A1 do not add up to 1"),
+        ({"record": ["A1"], "A": ["x"], "N": [1], "O": [0], "~": [0]}, "of A1 do not add up to 1"),
+    ],
+)
+def test_a_wrong_file_is_one_sentence(tmp_path, columns, words):
+    with pytest.raises(UserError, match=words):
+        benchmark.read(write(tmp_path / "theirs.csv", **columns))
+    (tmp_path / "binary.csv").write_bytes(os.urandom(300))
+    with pytest.raises(UserError, match="binary"):
+        benchmark.read(tmp_path / "binary.csv")
+
+
+@pytest.fixture
+def table():
+    """30 recordings, of which only what a file of predictions is held against matters."""
+    labels = list("ANO") * 10
+    signals = [np.zeros(300 * seconds) for seconds in range(1, 31)]
+    records = [f"A{n:02}" for n in range(30)]
+    return pd.DataFrame({"record": records, "label": labels, "signal": signals, "sampling_rate": 300.0})
+
+
+def answers(records, named="N", **columns):
+    return pd.DataFrame({"record": records, "class": named, "heart_rate": 60.0, "agreement": 100.0} | columns)
+
+
+def test_match_scores_the_test_split(table, capsys):
+    test = table[dataset.split(table) == "test"]
+    rows = benchmark.match(answers(table.record[::-1], label="~"), "x.csv", table)
+    assert list(rows.record) == list(test.record) and list(rows.label) == list(test.label)
+    assert list(rows.seconds) == list(test.signal.map(len) / 300)
+    assert "24 of the 30 lines are of other recordings" in capsys.readouterr().err
+    with pytest.raises(UserError, match=rf"x.csv lacks {test.record.iloc[0]}, .* \(6 such"):
+        benchmark.match(answers(["A00"] if "A00" not in set(test.record) else ["A01"]), "x.csv", table)
+    with pytest.raises(UserError, match="names B99, which is not in the set"):
+        benchmark.match(answers([*table.record, "B99"]), "x.csv", table)
+
+
+def test_match_scores_the_test_part_of_each_fold(table):
+    folds = dataset.folds(table)
+    rows = benchmark.match(answers(table.record), "x.csv", table, folds)
+    assert sorted(rows.record) == sorted(table.record)
+    for fold, part in folds.items():
+        assert set(rows.record[rows.fold == fold]) == set(table.record[part == "test"])
+    # A record that a file names for the wrong fold is missing in its own.
+    with pytest.raises(UserError, match=r"lacks .* \(24 such records\)"):
+        benchmark.match(answers(table.record, fold="fold0"), "x.csv", table, folds)
+
+
+def test_scores_by_fold(predictions):
+    rows = predictions.assign(fold=np.repeat(["a", "b", "c"], 100))
+    results = benchmark.by_fold(rows)
+    assert list(results) == ["a", "b", "c", "pooled"]
+    each = [
+        metrics.f1_score(part.label, part["class"], average="macro", labels=list("ANO"))
+        for _, part in rows.groupby("fold")
+    ]
+    lines = {line.split()[0]: line.split()[1:] for line in benchmark.fold_lines(results)}
+    assert float(lines["mean"][-1]) == pytest.approx(np.mean(each), abs=1e-4)
+    assert float(lines["sd"][-1]) == pytest.approx(np.std(each, ddof=1), abs=1e-4)
+    assert results["pooled"]["recordings"] == 300
+
+
+def test_groups_hold_every_recording_once(predictions):
+    predictions.loc[:9, "heart_rate"] = np.nan
+    groups = benchmark.by_group(predictions)
+    assert list(groups) == ["duration", "heart rate"]
+    assert list(groups["duration"]) == ["under 20 s", "30 s", "over 30 s"]
+    for rows in groups.values():
+        assert sum(row["recordings"] for row in rows.values()) == 300
+    some = predictions[predictions.seconds == 15]
+    row = groups["duration"]["under 20 s"]
+    assert row["accuracy"] == pytest.approx(np.mean(some.label == some["class"]))
+    assert row["classes"]["O"] == np.sum(some.label == "O")
+    low, high = row["accuracy_interval"]
+    assert low < row["accuracy"] < high
+    assert groups["heart rate"]["not measured"]["recordings"] == 10
+    assert groups["heart rate"]["not measured"]["challenge_F1"] is None
+
+
+def test_evaluation_of_a_file_needs_no_model(predictions, script, tmp_path, monkeypatch):
+    folder = tmp_path / "figures/mine"
+    folder.mkdir(parents=True)
+    predictions.to_csv(folder / "predictions.csv", index=False)
+    known = {"labels": "v3", "protocol": "mine", "baselines": {}, "thresholds": {"balanced": 0.25}}
+    (folder / "metrics.json").write_text(json.dumps(known))
+    other = write(tmp_path / "other.csv", record=predictions.record, **{"class": "N"})
+    arguments = ("evaluation.py", "--predictions", folder / "predictions.csv", "--against", other)
+    process = script(tmp_path, *arguments, KERAS_BACKEND="none")  # with which Keras cannot be imported
+    assert process.returncode == 0, process.stderr
+    names = {path.name for path in folder.iterdir()}
+    assert {"precision_recall.png", "reliability.png", "groups.png", "multi_class_roc.png"} < names
+    measured = json.loads((folder / "metrics.json").read_text())
+    assert measured["protocol"] == "mine" and measured["thresholds"] == {"balanced": 0.25}
+    assert [point["threshold"] for point in measured["screening"]] == [None, 0.25]
+    assert measured["against"]["mcnemar"]["this"] > measured["against"]["mcnemar"]["other"]
+    assert set(measured["members"]) == {"network", "trees"}
+    assert f"{measured['macro_AUC']:.4f}" in process.stdout
+    with pytest.raises(UserError, match="no recording that is scored"):
+        benchmark.compare(predictions, write(tmp_path / "b.csv", record=["B"], **{"class": "N"}))
+    shutil.copytree(folder, folder.parent / "twin")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["report.py", "--run", "mine", "twin"])
+    report.main()
+    page = (folder / "report.html").read_text()
+    assert (
+        f"{measured['avg_F1_score']:.3f} (" in page and "mine less twin" in page and "+0.000 (+0.000 to +0.000)" in page
+    )
+    assert page.count("data:image/png;base64,") == 2 * len([name for name in names if name.endswith(".png")])
+    assert not re.search(r"(src|href)=.(?!data:|#)", page)  # nothing is loaded from elsewhere
+    with pytest.raises(UserError, match=r"python evaluation\.py --run none"):
+        report.describe(runs.Run("none"))
