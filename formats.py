@@ -54,7 +54,7 @@ def read(path, content, unit):
     name, reader = _format(path, content)
     if isinstance(reader, str):
         raise UserError(f"{path} is {name}, which is not read; {reader}")
-    if name in ("text", "JSON", "XML"):
+    if name in ("JSON", "XML"):
         bounds.check_size(len(content), path, most=bounds.MOST_TEXT)
     try:
         return reader(content, path, unit)
