@@ -116,5 +116,8 @@ def test_predict_py_alone_needs_half_a_gigabyte_and_no_tensorflow(refusal, tmp_p
     assert row["probabilities"] == pytest.approx(
         json.loads((project / "pretrained/example.json").read_text()), abs=1e-3
     )
-    assert "pip install -r requirements.txt" in refusal(run("main.py", "--data", "."))
+    assert run("predict.py", "pretrained/example.hea", "--html", "pages").returncode == 0
+    assert "needs the full installation" in next((project / "pages").glob("example-*.html")).read_text()
+    looking = "gc_implementation.py", "--file", "pretrained/example.hea"
+    assert "pip install -r requirements.txt" in refusal(run(*looking))
     assert "pip install -r requirements.txt" in refusal(run("runs.py", "--onnx", "pretrained/improved.keras"))
