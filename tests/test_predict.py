@@ -323,11 +323,15 @@ def test_pages_are_written_with_where_the_network_looked(trained, classify):
 @pytest.mark.slow
 def test_gradcam_of_ones_own_files(trained, script, refusal):
     command = ("gc_implementation.py", "--model", "models/improved.keras", "--file")
-    process = script(trained, *command, "set/A00001.hea", "plain.hea")
+    process = script(trained, *command, "set/A00001.hea", "set/A00002.hea")
     assert process.returncode == 0, process.stderr
-    assert list(pd.read_csv(trained / "figures/files/gradcam.csv").record) == ["A00001", "plain"]
+    assert list(pd.read_csv(trained / "figures/files/gradcam.csv").record) == ["A00001", "A00002"]
     assert (trained / "figures/files/gradcam_A00001.png").exists()
-    assert "predict.py --html" in refusal(script(trained, *command, "hour.hea"))
+    samples = recording("N", 301, np.random.default_rng(4))
+    pd.DataFrame({"time (s)": np.arange(len(samples)) / 300, "ECG (uV)": samples}).to_csv(
+        trained / "five.csv", index=False
+    )
+    assert "predict.py --html" in refusal(script(trained, *command, "five.csv"))
 
 
 def test_a_folder_of_records_without_its_lists(trained):
