@@ -615,12 +615,14 @@ def _near(times, others):
 
 
 def main():
-    from reading import read
+    import reading
 
     flags = parser(__doc__)
-    flags.add_argument("files", nargs="+", type=Path, metavar="FILE", help="recordings; rate and unit must be in them")
-    for path in flags.parse_args().files:
-        signal, rate, _ = read(path)
+    flags.add_argument("files", nargs="+", type=Path, metavar="FILE", help="recordings; - is standard input")
+    reading.add_flags(flags)
+    arguments = flags.parse_args()
+    for path in arguments.files:
+        signal, rate, _ = reading.read(path, *reading.told(flags, arguments))
         print(f"{path}:")
         for (name, unit, what), value in zip(MEASUREMENTS, measure(signal, rate), strict=True):
             number = "none" if np.isnan(value) else f"{value:.4g} {unit}".rstrip()

@@ -25,6 +25,11 @@ def read(path):
     rows = rows.rename(columns=dict(zip(CLASSES, scoring.COLUMNS, strict=True)))
     if "record" not in rows and "file" in rows:
         rows["record"] = rows["file"].map(lambda name: PurePath(name).stem)
+    if {"class", "error"} <= set(rows):  # what predict.py refused
+        refused = (rows["class"] == "") & (rows["error"] != "")
+        if refused.any():
+            say(f"note: {refused.sum()} lines have an error and no answer, such as {rows.record[refused].iloc[0]}")
+        rows = rows[~refused].reset_index(drop=True)
     probable = set(scoring.COLUMNS) <= set(rows)
     if "record" not in rows or not (probable or "class" in rows) or rows.empty:
         raise UserError(f"{path} needs lines with the columns record, and class or {', '.join(scoring.COLUMNS)}")
@@ -69,13 +74,16 @@ def match(rows, path, table, folds=None):
     """The predictions `rows` of the file `path` on the recordings that are to be scored, with label and measurements.
 
     table: of the recordings, as `dataset.read_recordings` makes it. folds: of `dataset.folds`, of which each test part
-    is to be scored, or None: the report's test split. A file with a column fold has a line for each record and fold.
-    Raises `UserError` where a record is missing or not one of the set's; says how many others are left out.
+    is to be scored, None: the report's test split, or "all" that have a prediction. A file with a column fold has a
+    line for each record and fold. Raises `UserError` where a record is missing or not one of the set's; says how many
+    others are left out.
     """
     unknown = rows.record[~rows.record.isin(table.record)]
     if len(unknown):
         raise UserError(f"{path} names {unknown.iloc[0]}, which is not in the set ({len(unknown)} such records)")
-    if folds is None:
+    if isinstance(folds, str):
+        wanted = table[table.record.isin(rows.record)]
+    elif folds is None:
         wanted = table[dataset.split(table) == "test"]
     else:
         wanted = pd.concat([table[part == "test"].assign(fold=fold) for fold, part in folds.items()])
@@ -84,7 +92,10 @@ def match(rows, path, table, folds=None):
     scored = wanted.assign(seconds=dataset.seconds(wanted)).merge(given, on=keys, how="left")
     missing = scored.record[scored["class"].isna()]
     if len(missing):
-        raise UserError(f"{path} lacks {missing.iloc[0]}, which is to be scored ({len(missing)} such records)")
+        raise UserError(
+            f"{path} has no prediction for {missing.iloc[0]} ({len(missing)} such records of those to be scored); add "
+            "them, or pass --all to score those that it has"
+        )
     if len(rows) > len(scored):
         say(f"note: {len(rows) - len(scored):,} of the {len(rows):,} lines are of other recordings and are left out")
     if not {"heart_rate", "agreement"} <= set(scored):

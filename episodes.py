@@ -14,6 +14,7 @@ from recipes import CLASSES
 WINDOW = 30  # s: as long as most of the challenge's recordings, which members have learned from
 LEAST = 10  # s: a shorter rest at the end belongs to the window before it
 CHUNK = 64  # windows that are in memory, with their images, at a time
+LEAST_SHARE = 0.8  # of the windows, that one class must have to be that of a long recording
 LONG = 300  # s from which on the episodes of a recording are told without asking: a mean over hours hides minutes
 
 # What counts as an episode: chosen by benchmarks/episodes.py. A probability of 0.2 is little, but a normal rhythm has
@@ -146,15 +147,23 @@ def table(windows, confidence):
 
 
 def disagreement(windows):
-    """A sentence on `Windows` of several classes, "windows disagree: 5 are N and 2 are A (from 2:30)"; else None."""
+    """A sentence on `Windows` of several classes, "windows of 30 s disagree: 5 N (first at 0:00) …"; else None."""
     classes = windows.probabilities.argmax(1)
     counts = np.bincount(classes, minlength=len(CLASSES))
     if np.count_nonzero(counts) < 2:
         return None
-    usual, *others = sorted(np.flatnonzero(counts), key=lambda place: -counts[place])
-    parts = [f"{counts[usual]} of {len(classes)} are {CLASSES[usual]}"]
-    parts += [f"{counts[o]} {CLASSES[o]} (first at {clock(windows.begins[classes == o][0])})" for o in others]
+    order = sorted(np.flatnonzero(counts), key=lambda place: -counts[place])
+    parts = [f"{counts[o]} {CLASSES[o]} (first at {clock(windows.begins[classes == o][0])})" for o in order]
     return f"windows of {WINDOW} s disagree: {', '.join(parts)}"
+
+
+def doubts(windows, name):
+    """Why the class `name` is not that of a whole long recording, given as its `Windows`: parts of a sentence."""
+    classes = windows.probabilities.argmax(1)
+    readable = classes != CLASSES.index("~")
+    share = np.mean(classes[readable] == CLASSES.index(name)) if readable.any() and name != "~" else 1.0
+    found = [f"only {share:.0%} of the windows that can be read are {name}"] if share < LEAST_SHARE else []
+    return found + ["it has episodes of fibrillation"] * bool(name != "A" and find(windows))
 
 
 def clock(seconds):

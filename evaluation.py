@@ -8,6 +8,7 @@
     python evaluation.py --predictions figures/paper/predictions.csv        all of it again, without the model
     python evaluation.py --predictions theirs.csv                   any system's answers to the report's test split
     python evaluation.py --predictions theirs.csv --folds FILE.csv --labels v3      and to the test parts of folds
+    python evaluation.py --predictions theirs.csv --all --data FOLDER       and to recordings of your own
 
 A file of predictions has the columns record, and class or probability_A, probability_N, probability_O, probability_~.
 
@@ -62,6 +63,7 @@ def read_flags():
     flags.add_argument(
         "--folds", type=Path, metavar="FILE", help="score --predictions on the test parts of this CSV file of folds"
     )
+    flags.add_argument("--all", action="store_true", help="score --predictions on all recordings that it has")
     flags.add_argument("--against", type=Path, metavar="FILE", help="compare with the predictions in another CSV file")
     flags.add_argument(
         "--threshold",
@@ -75,6 +77,8 @@ def read_flags():
     arguments = flags.parse_args()
     if arguments.predictions and (arguments.model or arguments.robustness):
         flags.error("--predictions needs no model: leave out --model and --robustness")
+    if arguments.all and (arguments.folds or not arguments.predictions):
+        flags.error("--all goes with --predictions and without --folds")
     if arguments.folds and not arguments.predictions:
         flags.error("--folds goes with --predictions; main.py --folds trains a model for each fold")
     return arguments
@@ -181,13 +185,16 @@ def read_entry(arguments):
             raise UserError(
                 f"{beside} is not of this version of evaluation.py; delete it, or score the run again"
             ) from None
-    if "label" in rows and not (arguments.data or arguments.labels or arguments.folds):
+    if "label" in rows and not (arguments.data or arguments.labels or arguments.folds or arguments.all):
         return run, rows, known or {"labels": "the file's own", "protocol": "all of the file's recordings"}
     labels = arguments.labels or "reference"
     table = dataset.read_recordings(arguments.data or dataset.DEFAULT_DATA, labels)
-    folds = dataset.folds(table, arguments.folds) if arguments.folds else None
+    folds = dataset.folds(table, arguments.folds) if arguments.folds else "all" if arguments.all else None
     rows = benchmark.match(rows, path, table, folds)
     protocol = f"test parts of {arguments.folds.name}" if arguments.folds else "the report's test split"
+    if arguments.all:
+        protocol = "all recordings that have a prediction"
+        say("note: nobody knows here what the system has learned from; scores on that are no test")
     return run, rows, {"labels": labels, "protocol": protocol, "thresholds": known.get("thresholds", {})}
 
 

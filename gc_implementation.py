@@ -36,8 +36,9 @@ def main():
         "--file",
         nargs="+",
         metavar="FILE",
-        help="recordings of your own, whose rate and unit are in them, instead; by the shipped model without --model",
+        help="recordings of your own instead; by the shipped model without --model",
     )
+    reading.add_flags(flags)
     flags.add_argument("--checks", action="store_true", help="check the maps instead of drawing some")
     flags.add_argument("--count", type=int, default=200, help="test recordings to check them on")
     arguments = flags.parse_args()
@@ -47,7 +48,7 @@ def main():
         flags.error("--count needs 2 recordings or more")
 
     if arguments.file:
-        run, saved, chosen = open_files(arguments)
+        run, saved, chosen = open_files(arguments, reading.told(flags, arguments))
     else:
         run, models, table, _ = runs.open_run(arguments.run, arguments.model, arguments.data, arguments.labels)
         saved, chosen = models[0], choose(table, arguments.record)
@@ -111,12 +112,15 @@ def choose(table, records):
     return {record: rows.loc[record] for record in records}
 
 
-def open_files(arguments):
-    """(`Run`, `Saved`, {part of the file name: recording as a row of a table has it}) for the flag --file."""
+def open_files(arguments, options):
+    """(`Run`, `Saved`, {part of the file name: recording as a row of a table has it}) for the flag --file.
+
+    options: lead, fs and unit, as `reading.read` takes them.
+    """
     run = runs.Run(arguments.run or "files")
     recordings = {}
     for name in arguments.file:
-        signal, rate, _ = reading.read(name)
+        signal, rate, _ = reading.read(name, *options)
         if len(signal) / rate > LONGEST:
             raise UserError(
                 f"{name} lasts {len(signal) / rate:.0f} s, more than a figure shows; "
@@ -125,7 +129,7 @@ def open_files(arguments):
         title = Path(name).stem
         while title in recordings:  # of another folder
             title += "_"
-        recordings[title] = SimpleNamespace(record=title, label="unknown", signal=signal, sampling_rate=rate)
+        recordings[title] = SimpleNamespace(record=title, label=None, signal=signal, sampling_rate=rate)
     shipped = Path(__file__).parent / "pretrained/improved.keras"
     own = run.model if arguments.run else shipped
     return run, runs.load(arguments.model or own), recordings
@@ -170,8 +174,9 @@ def explain(saved, recording, path):
     part = f"; part of {seconds:.0f} s" if len(plain) > 1 else ""
     times = np.arange(len(recording.signal)) / recording.sampling_rate
     shown = (times >= begin) & (times < end)
+    true = f"true class {recording.label}, " if recording.label else ""
     title = (
-        f"{recording.record}: true class {recording.label}, predicted {CLASSES[predicted]} ({voted.max():.0%}), "
+        f"{recording.record}: {true}predicted {CLASSES[predicted]} ({voted.max():.0%}), "
         f"{padding:.0%} of the heat on padding{part}"
     )
     picture = preprocessing.picture(pixels[best], recipe, begin)
@@ -180,7 +185,7 @@ def explain(saved, recording, path):
         plotting.gradcam(picture, hot, trace, seconds if recipe.padding != "wrap" else np.inf, title, why, path)
     else:
         plotting.heat_on_trace(picture, hot, trace, heatmaps.METHODS[method].title, title, why, path)
-    print(f"{path}: true {recording.label}, {padding:.1%} of the heat on padding; {why}")
+    print(f"{path}: {true}{padding:.1%} of the heat on padding; {why}")
     return {
         "record": recording.record,
         "label": recording.label,

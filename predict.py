@@ -85,7 +85,7 @@ def show(paths, arguments):
 def write_csv(paths, arguments):
     """Append the rows of those `paths` that have none yet to the file of --csv; (how many failed, how many it has)."""
     names = [*columns(arguments.explain), "fingerprint"]
-    settings = [digests(arguments.model), arguments.lead, arguments.fs, arguments.unit, arguments.confidence]
+    settings = [digests(arguments.model), arguments.options, arguments.confidence]
     fingerprint = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]
     known = batches.answered(arguments.csv, names, fingerprint)
     own = Path(arguments.csv).resolve()  # which may lie in the folder of the recordings
@@ -107,10 +107,9 @@ def _written(path):
 
 def classified(paths, arguments):
     """Yield the rows of `paths` as they come: on this process, on --workers or on the cluster of --dask."""
-    options = arguments.lead, arguments.fs, arguments.unit
     explained = bool(arguments.explain or arguments.json)
     html = arguments.html and arguments.html.absolute()  # workers may stand elsewhere
-    wanted = answers.Wanted(options, arguments.confidence, explained, arguments.windows, html)
+    wanted = answers.Wanted(arguments.options, arguments.confidence, explained, arguments.windows, html)
     if arguments.dask or arguments.workers > 1:
         for path in arguments.model:
             runs.read_card(path)
@@ -163,12 +162,7 @@ def parse():
         metavar="FILE",
         help="saved model (default: the one shipped); given several times, they are averaged",
     )
-    flags.add_argument(
-        "--lead", metavar="NAME", help="name or number of the lead (default: I, else II, else the first)"
-    )
-    against = "for files that do not tell theirs, or against those that do"
-    flags.add_argument("--fs", type=float, metavar="HZ", help=f"sampling rate, {against}")
-    flags.add_argument("--unit", choices=("mV", "uV", "raw"), help=f"unit, {against}")
+    reading.add_flags(flags)
     flags.add_argument(
         "--confidence",
         type=float,
@@ -192,7 +186,7 @@ def parse():
         nargs="?",
         const="-",
         metavar="FILE",
-        help="print CSV, or append it to FILE.csv and leave out what it has",
+        help="print CSV, or append it to FILE.csv and leave out what it has; - prints it before other files",
     )
     many = flags.add_mutually_exclusive_group()
     many.add_argument("--workers", type=int, default=1, metavar="N", help="processes that classify")
@@ -202,6 +196,8 @@ def parse():
     )
     arguments = flags.parse_args()
     if arguments.csv not in (None, "-") and not batches.is_table(arguments.csv, columns(False)[:3]):
+        if not arguments.csv.endswith(".csv") and not os.path.exists(arguments.csv):
+            flags.error(f"--csv {arguments.csv}: the name of a table must end in .csv")
         arguments.files.insert(0, arguments.csv)  # --csv alone, and then a recording
         arguments.csv = "-"
     if arguments.csv not in (None, "-") and (arguments.html or arguments.windows):
@@ -218,9 +214,7 @@ def parse():
         flags.error("standard input cannot be shared; name files, or leave --workers and --dask out")
     if not 0 <= arguments.confidence <= 1:
         flags.error(f"--confidence must be from 0 to 1, not {arguments.confidence}")
-    low, high = reading.RATES
-    if arguments.fs is not None and not low <= arguments.fs <= high:
-        flags.error(f"--fs must be from {low} to {high} Hz, not {arguments.fs:g}")
+    arguments.options = reading.told(flags, arguments)
     arguments.model = arguments.model or [SHIPPED / "improved.keras"]
     return arguments
 
@@ -261,11 +255,16 @@ def matching(pattern):
     return found
 
 
+def is_own(path):
+    """Whether a file is a table that this script has written, and no recording."""
+    return path.stat().st_size > 0 and batches.is_table(str(path), columns(False)[:3])
+
+
 def inside(folder):
     """The recordings in a folder, by their suffixes in any case; text files and the like only where it holds no WFDB
     records, whose lists and labels are text too.
     """
-    files = sorted(entry for entry in folder.iterdir() if entry.is_file())
+    files = sorted(entry for entry in folder.iterdir() if entry.is_file() and not is_own(entry))
     headers = {entry.stem.lower() for entry in files if entry.suffix.lower() == ".hea"}
     suffixes = RECORDINGS if headers else SUFFIXES
     found = [

@@ -10,6 +10,7 @@ from recipes import CLASSES
 BLOCK = 0.1  # s, of what is found to be flat or off the scale
 FLAT_SECONDS = 2  # the shortest flat part that is left out: a heart may pause, but its recording moves
 FLAT = 0.002  # of the usual range, below which a block is flat
+QUIET_SECONDS, QUIET = 6, 0.05  # the same of noise without beats, as of a lead that fell off: no heart pauses so long
 OFF = 10  # usual ranges from the baseline, beyond which no heart reaches
 MARGIN = 0.3  # s around a part that is left out, where the recorder settles
 LEAST_SECONDS = 5  # the shortest part that is classified
@@ -30,8 +31,9 @@ Fault = namedtuple("Fault", "start stop what")
 def faults(signal, sampling_rate):
     """The `Fault`s of `signal` (samples,) at `sampling_rate` in Hz, in order: where it holds no ECG.
 
-    A lead that fell off leaves a flat line, a rail of the amplifier or a jump; what moves less than a five-hundredth of
-    what the recording usually does, or lies ten times its range from the baseline, is none of the heart.
+    A lead that fell off leaves a flat line, a little noise, a rail of the amplifier or a jump; what moves less than a
+    five-hundredth of what the recording usually does, or for long less than a twentieth, or lies ten times its range
+    from the baseline, is none of the heart.
     """
     size = max(round(BLOCK * sampling_rate), 1)
     count = len(signal) // size
@@ -46,15 +48,26 @@ def faults(signal, sampling_rate):
     jumps = np.abs(np.diff(levels)) > OFF * usual
     off[1:] |= jumps
     off[:-1] |= jumps
-    flat = high - low <= FLAT * usual
-    return sorted(
-        [Fault(start * size, stop * size, "off the scale") for start, stop in _runs(off)]
-        + [
-            Fault(start * size, len(signal) if stop == count else stop * size, "flat")
-            for start, stop in _runs(flat & ~off)
-            if stop - start >= FLAT_SECONDS / BLOCK
-        ]
-    )
+    flat = _long(high - low <= FLAT * usual, FLAT_SECONDS) | _long(_reach(high, low) <= QUIET * usual, QUIET_SECONDS)
+    found = [Fault(start * size, stop * size, "off the scale") for start, stop in _runs(off)]
+    for start, stop in _runs(flat & ~off):
+        found.append(Fault(start * size, len(signal) if stop == count else stop * size, "flat"))
+    return sorted(found)
+
+
+def _reach(high, low):
+    """The range over a second around each of some blocks, of which the highs and lows (blocks,) are known."""
+    around = round(1 / BLOCK)
+    highest = scipy.ndimage.maximum_filter1d(high, around, mode="nearest")
+    return highest - scipy.ndimage.minimum_filter1d(low, around, mode="nearest")
+
+
+def _long(where, seconds):
+    """`where` (blocks,), of which only runs of so many seconds are left."""
+    left = np.zeros(len(where), bool)
+    for start, stop in _runs(where):
+        left[start:stop] = stop - start >= seconds / BLOCK
+    return left
 
 
 def _usual_range(high, low):

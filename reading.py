@@ -195,11 +195,28 @@ def _check_amplitude(stretches, unit, scale, path):
     )
 
 
+def add_flags(flags):
+    """Add to a parser the flags of what a file may not tell, as `told` returns them."""
+    add, against = flags.add_argument, "for files that do not tell theirs, or against those that do"
+    add("--lead", metavar="NAME", help="name or number of the lead (default: I, else II, else the first)")
+    add("--fs", type=float, metavar="HZ", help=f"sampling rate, {against}")
+    add("--unit", choices=("mV", "uV", "raw"), help=f"unit, {against}")
+
+
+def told(flags, arguments):
+    """(lead, fs, unit), as `read` takes them, of the parsed `arguments` of `flags`, checked."""
+    if arguments.fs is not None and not RATES[0] <= arguments.fs <= RATES[1]:
+        flags.error(f"--fs must be from {RATES[0]} to {RATES[1]} Hz, not {arguments.fs:g}")
+    return arguments.lead, arguments.fs, arguments.unit
+
+
 def main():
     flags = parser(__doc__)
-    flags.add_argument("files", nargs="+", type=Path, metavar="FILE", help="recordings; rate and unit must be in them")
-    for path in flags.parse_args().files:
-        signal, rate, notes = read(path)
+    flags.add_argument("files", nargs="+", type=Path, metavar="FILE", help="recordings; - is standard input")
+    add_flags(flags)
+    arguments = flags.parse_args()
+    for path in arguments.files:
+        signal, rate, notes = read(path, *told(flags, arguments))
         print(printable("; ".join([f"{path}: {len(signal) / rate:.1f} s at {rate:g} Hz", *notes])))
 
 

@@ -13,7 +13,7 @@ FAMILIES = {
     "what lies between the beats": "rest ",
     "shape of the beats": "likeness|unlike|QRS|R$|R |T |beat at|width",
     "rate": "heart rate|beats$|mean$|median$|shortest|longest$|multiples",
-    "irregularity": "",
+    "regularity": "",
 }
 MOST = 100  # windows, of more of which some between are left out: those of a day would take minutes
 NAMES = [name for name, _, _ in beats.MEASUREMENTS]

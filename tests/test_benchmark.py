@@ -98,7 +98,7 @@ def test_match_scores_the_test_split(table, capsys):
     assert list(rows.record) == list(test.record) and list(rows.label) == list(test.label)
     assert list(rows.seconds) == list(test.signal.map(len) / 300)
     assert "24 of the 30 lines are of other recordings" in capsys.readouterr().err
-    with pytest.raises(UserError, match=rf"x.csv lacks {test.record.iloc[0]}, .* \(6 such"):
+    with pytest.raises(UserError, match=rf"x.csv has no prediction for {test.record.iloc[0]} \(6 such"):
         benchmark.match(answers(["A00"] if "A00" not in set(test.record) else ["A01"]), "x.csv", table)
     with pytest.raises(UserError, match="names B99, which is not in the set"):
         benchmark.match(answers([*table.record, "B99"]), "x.csv", table)
@@ -111,7 +111,7 @@ def test_match_scores_the_test_part_of_each_fold(table):
     for fold, part in folds.items():
         assert set(rows.record[rows.fold == fold]) == set(table.record[part == "test"])
     # A record that a file names for the wrong fold is missing in its own.
-    with pytest.raises(UserError, match=r"lacks .* \(24 such records\)"):
+    with pytest.raises(UserError, match=r"no prediction for .* \(24 such records"):
         benchmark.match(answers(table.record, fold="fold0"), "x.csv", table, folds)
 
 

@@ -87,10 +87,17 @@ def test_the_summary_is_of_the_time_that_can_be_read():
     assert episodes.told(episodes.summary(windows("NNN"))) == "no episode of fibrillation"
 
 
+def test_a_long_recording_of_several_rhythms_has_no_one_class():
+    assert episodes.doubts(windows("N" * 17 + "O" * 3 + "~" * 9), "N") == []
+    assert episodes.doubts(windows("N" * 15 + "O" * 5), "N") == ["only 75% of the windows that can be read are N"]
+    assert episodes.doubts(windows("N" * 36 + "A" * 4), "N") == ["it has episodes of fibrillation"]
+    assert episodes.doubts(windows("A" * 36 + "N" * 4), "A") == [] == episodes.doubts(windows("~" * 9), "~")
+
+
 def test_windows_that_disagree_are_named():
     assert episodes.disagreement(windows("NNNN")) is None
     sentence = episodes.disagreement(windows("NNNANO" + "N" * 120 + "A"))
-    assert sentence == "windows of 30 s disagree: 124 of 127 are N, 2 A (first at 1:30), 1 O (first at 2:30)"
+    assert sentence == "windows of 30 s disagree: 124 N (first at 0:00), 2 A (first at 1:30), 1 O (first at 2:30)"
     assert episodes.clock(3600 + 62) == "1:01:02"
 
 

@@ -22,6 +22,7 @@ def damaged(start, stop, change):
 FAULTS = {
     "zeros": (lambda part: 0 * part, "flat"),
     "a flat line that trembles": (lambda part: np.arange(len(part)) % 2, "flat"),
+    "a lead off with a little noise": (lambda part: np.random.default_rng(0).normal(0, 3, len(part)), "flat"),
     "a constant rail": (lambda part: 0 * part + 300_000, "off the scale"),
     "a lead that is off but still moves": (lambda part: 300_000 + part, "off the scale"),
     "a pop that decays": (lambda part: part + 50_000 * np.exp(-np.arange(len(part)) / 400), "off the scale"),
@@ -32,10 +33,12 @@ FAULTS = {
 @pytest.mark.parametrize("factor", [0.001, 1, -3])
 def test_faults_are_found_at_any_gain(name, factor):
     change, what = FAULTS[name]
-    signal = factor * damaged(20, 23, change)
+    long = 8 if "noise" in name else 3
+    signal = factor * damaged(20, 20 + long, change)
     (fault,) = quality.faults(signal, FS)
     assert fault.what == what
-    assert 5900 <= fault.start <= 6030 and 6000 + 300 <= fault.stop <= 6960
+    end = 6000 + long * FS
+    assert 5900 <= fault.start <= 6200 and end - 600 <= fault.stop <= end + 60
     stretches = quality.stretches(signal, FS)
     assert [start for start, _ in stretches] == [0, pytest.approx(fault.stop, abs=0.4 * FS)]
     assert stretches[-1][1] == len(signal)
@@ -61,6 +64,7 @@ def test_what_belongs_to_recordings_is_no_fault():
         "hum": HEART + 500 * np.sin(2 * np.pi * 50 * seconds),
         "coarse": np.round(HEART / 50) * 50,
         "pause": pause,
+        "pause of 4 s": damaged(30, 34, lambda part: np.random.default_rng(0).normal(0, 3, len(part))),
         "noise": recording("~", 60, np.random.default_rng(1)),
     }
     assert {name: quality.faults(signal, FS) for name, signal in others.items()} == {name: [] for name in others}
