@@ -170,6 +170,8 @@ def read_card(path):
         _check_card(card)
     except UserError:
         raise
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {reason(error)}; mend that, or name another") from error
     except Exception as error:  # whatever a damaged or foreign file may cause
         raise UserError(
             f"{path} is not a model that this version of main.py saved ({shortened(str(error), 120)}); name another, "
