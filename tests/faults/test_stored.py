@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from conftest import PROJECT
 
+import batches
 import beats
 import runs
 import shell
@@ -152,6 +153,7 @@ def test_a_name_too_long_is_one_sentence(tmp_path):
         runs.read_card(tmp_path / ("a" * 300))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root, to become somebody else")
 def test_a_folder_that_cannot_be_entered_is_one_sentence(tmp_path):
     """By a process that is not root, which may enter any."""
@@ -186,20 +188,21 @@ shell.run_script(main)
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="has no /dev/full")
-def test_an_output_that_takes_no_more_is_one_sentence(tmp_path, folder):
-    for arguments in (["predict.py", folder / "A00001.hea"], ["predict.py", "--help"]):
-        with open("/dev/full", "w") as full:
-            process = subprocess.run(
-                [sys.executable, PROJECT / arguments[0], *arguments[1:]],
-                cwd=tmp_path,
-                text=True,
-                stdout=full,
-                stderr=subprocess.PIPE,
-            )
-        assert process.returncode == 2 and process.stderr.count("\n") == 1, process.stderr
-        assert process.stderr.startswith("error: cannot write the output: No space left on device")
+def test_an_output_that_takes_no_more_is_one_sentence(tmp_path):
+    code = "import shell; shell.run_script(lambda: print('answers'))"
+    with open("/dev/full", "w") as full:
+        process = subprocess.run(
+            [sys.executable, "-c", code],
+            text=True,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env=os.environ | {"PYTHONPATH": str(PROJECT)},
+        )
+    assert process.returncode == 2 and process.stderr.count("\n") == 1, process.stderr
+    assert process.stderr.startswith("error: cannot write the output: No space left on device")
 
 
+@pytest.mark.slow
 def test_a_table_is_appended_to_by_one_process(tmp_path, script, refusal, folder):
     path = tmp_path / "answers.csv"
     with runs.lock(tmp_path / "answers.csv.lock", "table"):
@@ -210,7 +213,7 @@ def test_a_table_is_appended_to_by_one_process(tmp_path, script, refusal, folder
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="has no /dev/full")
-def test_a_table_on_a_full_disk_is_one_sentence(tmp_path, script, refusal, folder):
+def test_a_table_on_a_full_disk_is_one_sentence(tmp_path):
     (tmp_path / "answers.csv").symlink_to("/dev/full")
-    process = script(tmp_path, "predict.py", folder / "A00001.hea", "--csv", "answers.csv")
-    assert "cannot write answers.csv: " in refusal(process, status=1)
+    with pytest.raises(UserError, match=r"cannot write .*answers.csv: No space left on device"):
+        batches.append(str(tmp_path / "answers.csv"), ["file"], [{"file": "a.hea"}])

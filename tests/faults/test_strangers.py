@@ -120,6 +120,13 @@ def layer(**changes):
     return change
 
 
+def repeated(config):
+    """A configuration in which a layer without weights repeats its input a thousand million times."""
+    (dropout,) = [each for each in config["config"]["layers"] if each["config"]["name"] == "dropout"]
+    dropout |= {"class_name": "RepeatVector", "config": {"name": "dropout", "n": 10**9}}
+    return config
+
+
 FOREIGN = {
     "lambda": layer(class_name="Lambda", module="keras.layers"),
     "function": layer(config={"activation": {"class_name": "__lambda__", "config": {"value": "gA=="}}}),
@@ -143,8 +150,8 @@ def test_layers_that_are_not_kerass_are_refused_before_keras_sees_them(parts, ch
     ("change", "told"),
     [
         (layer(config={"units": 1_000_000}), "has more than 250,000,000 weights"),
-        (layer(class_name="RepeatVector", config={"n": 10**9}), "outputs, which no model"),
-        (layer(config={"units": -3}), "is damaged"),
+        pytest.param(repeated, "outputs, which no model", marks=pytest.mark.slow),
+        pytest.param(layer(config={"units": -3}), "is damaged", marks=pytest.mark.slow),
     ],
 )
 def test_an_absurd_layer_is_refused_before_it_takes_memory(tmp_path, parts, change, told):
@@ -157,7 +164,7 @@ def test_an_absurd_layer_is_refused_before_it_takes_memory(tmp_path, parts, chan
     assert "\n" not in str(caught.value) and keras.Layer.add_weight is add
 
 
-@pytest.mark.xdist_group("model")
+@pytest.mark.slow
 def test_every_network_of_ours_is_within_the_bounds(parts):
     import model
     from recipes import Recipe
