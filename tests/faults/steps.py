@@ -4,7 +4,7 @@ python tests/faults/steps.py kill|full FOLDER [FIRST STEP]      from the call FI
 
 kill: by SIGKILL after the call; full: from the call on, the disk is full. Each time the same command is then given
 again and must end with what an undisturbed training ends with. Processes are forked from one that has imported all,
-which takes seconds; the network's copy as ONNX is left out, as it takes longest and is written with the rest.
+which takes seconds; the network's copy as ONNX is a stand-in, since making it takes longest.
 """
 
 import builtins
@@ -91,6 +91,9 @@ def train(folder, place=0, full=False):
         os.dup2(to, 2)
         os.chdir(folder)
         model.to_onnx = lambda network: b"network"
+        import tensorflow as tf  # here, where it says nothing to this process's output
+
+        tf.config.run_functions_eagerly(True)  # graphs take longer to make than such a training
         status = 3
         try:
             calls = stop_at(place, full)

@@ -109,6 +109,13 @@ def test_three_gigabytes_of_zeros_take_no_memory(tmp_path, parts):
     assert "Traceback" not in process.stderr
 
 
+def test_a_damaged_model_is_named_as_the_file_to_delete(tmp_path, parts):
+    """Training would find such a model, unfinished, beside its checkpoint, and again each time it is started."""
+    path = packed(tmp_path / "a.keras", {runs.CARD: parts[runs.CARD], runs.ONNX: parts[runs.ONNX][:5000]})
+    with pytest.raises(UserError, match=rf"^{path} is damaged .*; name another, or delete it and train it again$"):
+        runs.load(path, light=True)
+
+
 def layer(**changes):
     """A change of a Keras configuration: its dense layer with `changes`."""
 
