@@ -4,7 +4,7 @@
 # make ensemble     the same, and four more models that vote with it
 # make predict-only installs what predict.py needs, into .venv-predict
 # make test         the tests; TRAINING2017=path/of/training2017.zip adds those on the real recordings
-# make test-slow    the slow and rare ones
+# make test-slow    the slow and rare ones; make test-faults: those of kills, full disks, damaged and strangers' files, all of them
 # make lint         ruff; make bench: the speed of the report's run against ours, and of predict.py for many recordings
 # make lock         renew requirements.lock, the exact versions that are installed, from requirements-dev.txt
 
@@ -14,7 +14,7 @@ PY := $(CURDIR)/.venv/bin/python
 # make REQUIREMENTS=requirements-dev.txt .venv/installed    installs the newest allowed versions instead
 REQUIREMENTS ?= requirements.lock
 
-.PHONY: demo reproduce improved ensemble predict-only test test-slow lint bench lock
+.PHONY: demo reproduce improved ensemble predict-only test test-slow test-faults lint bench lock
 .DELETE_ON_ERROR:
 
 .venv/installed: requirements.txt requirements-predict.txt requirements-dev.txt requirements.lock
@@ -78,6 +78,9 @@ test: .venv/installed
 
 test-slow: .venv/installed
 	$(PY) -m pytest -m slow
+
+test-faults: .venv/installed
+	$(PY) -m pytest -n 0 -s -m "slow or not slow" tests/faults
 
 lint: .venv/installed
 	$(PY) -m ruff check .

@@ -19,7 +19,7 @@ import scipy.ndimage
 import scipy.signal
 
 import preprocessing
-from shell import parser, progress, read_arrays, run_script, writing
+from shell import parser, progress, read_arrays, run_script, write_arrays
 
 KEPT = Path("data/beats")
 PACKAGES = ("sleepecg",)  # that find the R peaks, beside our own code
@@ -291,18 +291,22 @@ def measure_all(signals, sampling_rates, keep=True):
     rows = np.empty((len(keys), len(MEASUREMENTS)), np.float32)
     with progress(len(keys), "measuring heartbeats", "recording") as bar:
         for path, places in files.items():
-            kept = read_arrays(path) or {"keys": np.empty(0, str), "rows": rows[:0]}
+            kept = read_arrays(path, _are_measurements) or {"keys": np.empty(0, str), "rows": rows[:0]}
             known = dict(zip(kept["keys"].tolist(), kept["rows"], strict=True))
             new = [place for place in places if keys[place] not in known]
             if new:
                 cores = -1 if len(new) > 20 else 1  # other processes take seconds to start
                 measured = joblib.Parallel(cores)(joblib.delayed(measure)(*pairs[place]) for place in new)
                 known |= zip([keys[place] for place in new], measured, strict=True)
-                with writing(path) as temporary:
-                    np.savez(temporary, keys=list(known), rows=list(known.values()))
+                write_arrays(path, keys=list(known), rows=np.array(list(known.values()), np.float32))
             rows[places] = [known[keys[place]] for place in places]
             bar.update(len(places))
     return rows, owners
+
+
+def _are_measurements(arrays):
+    keys, rows = arrays["keys"], arrays["rows"]
+    return keys.dtype.kind == "U" and rows.dtype == np.float32 and rows.shape == (len(keys), len(MEASUREMENTS))
 
 
 def middle(rows):

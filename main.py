@@ -73,7 +73,11 @@ def choose_run(name, recipe):
 
 
 def check(recipe, folds):
-    """Refuse files that do not exist before the work begins."""
+    """Refuse files that do not exist, and images too large, before the work begins."""
+    try:
+        runs.check_images(recipe)
+    except ValueError as error:
+        raise UserError(f"the recipe cannot be used: {error}; pass a smaller --seconds or --noverlap") from error
     if recipe.weights not in ("imagenet", "random") and not Path(recipe.weights).is_file():
         raise UserError(f"{recipe.weights} does not exist; pass --weights imagenet, random or a weights file")
     if recipe.weights == "random" and recipe.backbone != "compact":

@@ -17,7 +17,7 @@ import preprocessing
 from inference import BATCH, predict
 from keras_setup import keras
 from recipes import CLASSES, add_flags, from_flags
-from shell import UserError, parser, progress, quiet, read_arrays, run_script, say, writing
+from shell import UserError, parser, progress, quiet, read_arrays, run_script, say, write_arrays
 
 FEATURES = Path("data/features")
 PART = 256  # images per feature file, which a killed extraction loses at most
@@ -254,15 +254,19 @@ def frozen_features(base, images, what="features of the frozen base", folder=Non
             name.update(f"{batch.shape} ".encode() + batch.tobytes())
             path = folder / f"{name.hexdigest()[:32]}.npz"
             shape = (len(batch), *base.output_shape[1:])
-            kept = (read_arrays(path) or {}).get("features")
-            if kept is None or kept.shape != shape or not np.isfinite(kept).all():
-                kept = predict(base, batch, bar=bar)
-                with writing(path) as temporary:
-                    np.savez(temporary, features=kept)
-            else:
+            kept = read_arrays(path, functools.partial(_are_features, shape))
+            if kept:
                 bar.update(len(batch))
-            features.append(kept)
+            else:
+                kept = {"features": predict(base, batch, bar=bar)}
+                write_arrays(path, **kept)
+            features.append(kept["features"])
     return np.concatenate(features)
+
+
+def _are_features(shape, arrays):
+    features = arrays["features"]
+    return features.shape == shape and features.dtype == np.float32 and np.isfinite(features).all()
 
 
 def fingerprint(network):

@@ -12,7 +12,8 @@
 
 Recordings may have any sampling rate and last from 5 s to hours: longer ones than the model's input are cut into
 windows, whose logits are averaged, and from 5 minutes on the episodes of fibrillation are told. Exit status: 0 all are
-classified, 1 some file or the model cannot be used (the rest is classified all the same), 2 wrong flags.
+classified, 1 some file or the model cannot be used (the rest is classified all the same), 2 wrong flags, or a
+disk that does not take the output.
 
 With --csv FILE each row is written as soon as it is known, in the order in which they come; a column more, fingerprint,
 tells the model and the flags. Recordings that have a row in the file are not classified again.
@@ -87,6 +88,14 @@ def write_csv(paths, arguments):
     names = [*columns(arguments.explain), "fingerprint"]
     settings = [digests(arguments.model), arguments.options, arguments.confidence]
     fingerprint = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]
+    with runs.lock(Path(f"{arguments.csv}.lock"), f"table {arguments.csv}", "name another file"):
+        known = _continue_csv(paths, arguments, names, fingerprint)
+    print(f"wrote {arguments.csv}")
+    return sum(known.values()), len(known)
+
+
+def _continue_csv(paths, arguments, names, fingerprint):
+    """{file: whether it failed} of all rows in the file of --csv, after those that it lacked were appended."""
     known = batches.answered(arguments.csv, names, fingerprint)
     own = Path(arguments.csv).resolve()  # which may lie in the folder of the recordings
     new = [path for path in paths if _written(path) not in known and path.resolve() != own]
@@ -97,8 +106,7 @@ def write_csv(paths, arguments):
             yield flat(row, names) | {"fingerprint": fingerprint}
 
     batches.append(arguments.csv, names, rows())
-    print(f"wrote {arguments.csv}")
-    return sum(known.values()), len(known)
+    return known
 
 
 def _written(path):

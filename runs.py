@@ -5,22 +5,31 @@ python runs.py --onnx FILE...        add to saved models their network as ONNX, 
 
 import contextlib
 import dataclasses
+import functools
 import json
+import math
 import os
 import re
 import shlex
 import zipfile
-import zlib
 from collections import namedtuple
 from importlib.util import find_spec
 from pathlib import Path
 
+import bounds
 import inference
+import preprocessing
 from recipes import CLASSES, Recipe
-from shell import UserError, parser, run_name, run_script, say, writing
+from shell import UserError, parser, reason, run_name, run_script, say, shortened, writing
 
 # Files in the Keras zip file, which Keras passes over: the card, the text of each booster, the network once more.
 CARD, TREES, ONNX = "recipe.json", "trees-{}.txt", "network.onnx"
+
+CONFIG = "config.json"
+# The most bytes of a member, weights and values of an image or layer: some times those of the largest of our networks.
+MOST = {CARD: 20_000_000, CONFIG: 20_000_000, ONNX: 100_000_000, "metadata.json": 100_000}
+MOST_WEIGHTS, MOST_PIXELS = 250_000_000, 5_000_000
+NO_MODEL = "which no model of main.py has; do not trust it, and name another"
 
 # network: a Keras model or an `inference.Onnx`; trees: LightGBM's boosters (none where it has no trees); card: a `Card`
 Saved = namedtuple("Saved", "network trees card")
@@ -76,25 +85,30 @@ class Run:
 
 
 @contextlib.contextmanager
-def lock(path, what):
-    """Keep other processes off `what`; `UserError` if one has the file `path`. The lock of a dead process is free."""
+def lock(path, what, instead="pass --run another name"):
+    """Keep other processes off `what`; `UserError` if one has the file `path`. The lock of a dead process is free.
+
+    instead: what to do but wait.
+    """
     import filelock
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     held, holder = filelock.FileLock(path, timeout=0), "another"
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         held.acquire()
     except filelock.Timeout:
-        with contextlib.suppress(OSError):  # it may end at this moment
-            holder = path.read_text().strip() or holder
-        raise UserError(f"the {what} is in work by process {holder}; wait for it, or pass --run another name") from None
+        with contextlib.suppress(OSError, ValueError):  # it may end at this moment
+            holder = path.read_text()[:20].strip() or holder
+        raise UserError(f"the {what} is in work by process {holder}; wait for it, or {instead}") from None
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
+        raise UserError(f"cannot write {path}: {reason(error)}") from error
     try:
-        path.write_text(str(os.getpid()))
+        with contextlib.suppress(OSError):  # a full disk: it is locked all the same
+            path.write_text(str(os.getpid()))
         yield
     finally:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what is left of it is no lock
+            path.unlink()
         held.release()
 
 
@@ -144,17 +158,69 @@ def read_card(path):
     Raises `UserError` for a missing or foreign file, without the seconds that loading the network takes.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path} does not exist; train it with main.py, or name another")
     try:
+        if not path.is_file():
+            raise UserError(f"{path} does not exist; train it with main.py, or name another")
         with zipfile.ZipFile(path) as archive:
+            _check_sizes(archive, path)
             values = json.loads(archive.read(CARD))
         if tuple(values.pop("classes")) != CLASSES:
-            raise ValueError
+            raise ValueError("its classes are others")
         card = Card(**values | {"recipe": Recipe(**values["recipe"]), "seen": frozenset(values["seen"])})
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is not a model that this version of main.py saved") from error
+        _check_card(card)
+    except UserError:
+        raise
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {reason(error)}; mend that, or name another") from error
+    except Exception as error:  # whatever a damaged or foreign file may cause
+        raise UserError(
+            f"{path} is not a model that this version of main.py saved ({shortened(str(error), 120)}); name another, "
+            "or delete it and train it again"
+        ) from error
     return card
+
+
+def _check_sizes(archive, path):
+    """Refuse a zip file with a member larger than any of ours, by the sizes that it tells: no more is unpacked."""
+    bounds.check_zip(archive, path)
+    for entry in archive.infolist():
+        if entry.file_size > MOST.get(entry.filename, bounds.MOST_BYTES):
+            raise UserError(f"{path} unpacks {shortened(entry.filename, 60)} to {entry.file_size:,} bytes, {NO_MODEL}")
+
+
+def check_images(recipe):
+    """Raise `ValueError` for a recipe whose settings, each of them allowed, make images too large together."""
+    import preprocessing  # and with it SciPy, for which --help need not wait
+
+    pixels = math.prod(preprocessing.image_shape(recipe))
+    if pixels > MOST_PIXELS:
+        raise ValueError(f"its images would have {pixels:,} pixels, more than {MOST_PIXELS:,}")
+
+
+def _check_card(card):
+    """Raise `ValueError` for a card whose values are not what the scripts rely on."""
+    check_images(card.recipe)
+    if not all(isinstance(text, str) for text in (card.fingerprint, card.data, *card.seen)):
+        raise ValueError("its card has no names where they should be")
+    if not isinstance(card.history, list | tuple) or not all(isinstance(row, dict) for row in card.history):
+        raise ValueError("its history is none")
+    if bool(card.scores) and not {"avg_F1_score", "challenge_F1"} <= set(_numbers(card.scores)):
+        raise ValueError("its scores are none")
+    if card.measured is not None and not isinstance(card.measured["measurements"], list):
+        raise ValueError("its measurements are no list")
+    if card.calibration is not None:
+        members = card.recipe.members.split(",")
+        for some in {card.recipe.members, *members}:
+            factor, shifts = card.calibration[some]
+            if len(_numbers({0: factor, **dict(enumerate(shifts, 1))})) != 1 + len(CLASSES):
+                raise ValueError("its calibration is none")
+
+
+def _numbers(values):
+    """`values`, {name: number}, if all are finite numbers; else raises `ValueError`."""
+    if not all(type(value) in (int, float) and math.isfinite(value) for value in values.values()):
+        raise ValueError("its card has no numbers where they should be")
+    return values
 
 
 def load(path, light=False):
@@ -170,7 +236,9 @@ def load(path, light=False):
     except (UserError, ModuleNotFoundError):
         raise
     except Exception as error:
-        raise UserError(f"{path} is damaged ({str(error)[:120]!r}); train it again") from error
+        raise UserError(
+            f"{path} is damaged ({shortened(str(error), 120)}); name another, or delete it and train it again"
+        ) from error
 
 
 def _onnx(path):
@@ -187,7 +255,56 @@ def _keras(path):
         raise UserError(
             f"this needs {path} by Keras, which is not installed: pip install -r requirements.txt"
         ) from error
-    return keras.models.load_model(path, compile=False, safe_mode=True)
+    with zipfile.ZipFile(path) as archive:
+        _check_layers(json.loads(archive.read(CONFIG)), path)
+    with _bounded_weights(keras, path):
+        network = keras.models.load_model(path, compile=False, safe_mode=True)
+    _check_outputs(network, path)
+    return network
+
+
+def _check_layers(config, path):
+    """Refuse a Keras configuration, of dictionaries and lists, that names code which is not Keras's or is given."""
+    left = [config]
+    while left:
+        part = left.pop()
+        if isinstance(part, dict):
+            kind, module = part.get("class_name"), part.get("module")
+            builtin = isinstance(kind, str) and re.fullmatch(r"__(keras_tensor|slice|tuple|ellipsis|none)\w*__", kind)
+            ours = isinstance(module, str) and re.fullmatch(r"keras(\.\w+)*", module)
+            if kind == "__lambda__" or "Lambda" in str(kind) or (kind is not None and not (ours or builtin)):
+                raise UserError(f"{path} has a layer {shortened(f'{module}.{kind}', 80)}, {NO_MODEL}")
+        left += part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
+
+
+@contextlib.contextmanager
+def _bounded_weights(keras, path):
+    """Meanwhile, layers that would have more weights in all than any of our networks are refused before they have."""
+    add, total = keras.Layer.add_weight, 0
+
+    @functools.wraps(add)
+    def counted(layer, shape=None, *given, **more):
+        nonlocal total
+        total += math.prod((shape,) if isinstance(shape, int) else shape or ())
+        if total > MOST_WEIGHTS:
+            raise UserError(f"{path} has more than {MOST_WEIGHTS:,} weights, {NO_MODEL}")
+        return add(layer, shape, *given, **more)
+
+    keras.Layer.add_weight = counted
+    try:
+        yield
+    finally:
+        keras.Layer.add_weight = add
+
+
+def _check_outputs(network, path):
+    """Refuse a network one of whose layers gives more numbers for an image than any of ours."""
+    for layer in network.operations if hasattr(network, "operations") else ():
+        if hasattr(layer, "operations"):
+            _check_outputs(layer, path)
+        outputs = layer.output if isinstance(layer.output, list | tuple) else [layer.output]
+        if any(math.prod(size or 1 for size in output.shape[1:]) > MOST_PIXELS for output in outputs):
+            raise UserError(f"{path} has a layer {shortened(layer.name, 60)} of {MOST_PIXELS:,} outputs, {NO_MODEL}")
 
 
 def _trees(path, card):

@@ -2,14 +2,15 @@
 
 import argparse
 import contextlib
+import functools
 import os
 import re
+import socket
 import sys
 import tempfile
 import unicodedata
 import uuid
-import zipfile
-import zlib
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +32,8 @@ def parser(description):
 
 def run_name(text):
     """The type of a `--run` flag: a name that stays inside the output folders."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a name of letters, digits, '-', '_' and '.'")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}", text):  # a file's name may have 255, with its suffix
+        raise argparse.ArgumentTypeError(f"{text!r} is not a name of up to 200 letters, digits, '-', '_' and '.'")
     return text
 
 
@@ -49,7 +50,9 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescrip
 def run_script(main):
     """Call `main()` and exit with what it returns (None: 0), 2 for an error to mend, 130 when interrupted."""
     try:
-        sys.exit(main())
+        status = main()
+        sys.stdout.flush()  # here, where an error is told; at the end of the process it would be a traceback
+        sys.exit(status)
     except UserError as error:
         sys.exit(_say_error(error, 2))
     except ModuleNotFoundError as error:  # of the full installation, where there is only predict.py's
@@ -57,8 +60,25 @@ def run_script(main):
     except KeyboardInterrupt:
         sys.exit(_say_error("interrupted; run the same command again to continue", 130))
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         sys.exit(0)
+    except OSError as error:  # of a disk, a folder or a file, wherever it was met
+        if error.errno is None:
+            raise
+        _drop_output()
+        what = f"cannot use {error.filename}" if error.filename else "cannot write the output"
+        sys.exit(_say_error(f"{what}: {reason(error)}; mend that and run the same command again", 2))
+
+
+def _drop_output():
+    """Have what stdout could not take go nowhere, lest it is tried again when the process ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def reason(error):
+    """Why an `OSError` was raised, in the system's words where there are any."""
+    found = re.search(r"error message = '([^']*)'", str(error))  # HDF5's errors have no number
+    return error.strerror or (found[1] if found else " ".join(str(error).split())[:160])
 
 
 def _say_error(message, status):
@@ -105,41 +125,97 @@ def writing(path):
     """Yield a temporary path beside `path`; on success it is flushed to disk and becomes `path`.
 
     A reader, or a run killed at any moment, finds the old file or the new one, never a part. The temporary
-    name keeps the suffix, by which Matplotlib and Keras choose the format.
+    name keeps the suffix, by which Matplotlib and Keras choose the format, and tells who writes it.
 
     Raises `UserError` when the folder or the file cannot be written.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
+    owner = f"{_machine()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    temporary = path.with_name(f".{path.stem[:40]}.{owner}{path.suffix[:20]}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep_once(path.parent.absolute(), os.getpid())
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno is None:  # a failed connection is an OSError too
+        if (
+            error.errno is None and type(error) is not OSError
+        ):  # a failed connection; NumPy and HDF5 raise the plain one
             raise
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
+        raise UserError(f"cannot write {path}: {reason(error)}") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
 
 
-def read_arrays(path):
-    """{name: array} of an `.npz` file, or None where there is none or, which is said, a damaged one.
+@functools.cache
+def _machine():
+    """Six digits for this machine: processes of another, on a shared disk, cannot be seen from here."""
+    return sha256(socket.gethostname().encode()).hexdigest()[:6]
 
-    The checksums of the zip format find a flipped bit.
+
+def sweep(folder):
+    """Delete what processes of this machine that were killed left of the files they were `writing` in `folder`."""
+    if os.name != "posix":  # elsewhere asking for a process may end it
+        return
+    with contextlib.suppress(OSError):
+        for path in Path(folder).iterdir():
+            owner = re.fullmatch(rf"\..*\.{_machine()}-(\d{{1,9}})-[0-9a-f]{{8}}(\.[^.]*)?", path.name, re.DOTALL)
+            if owner and not _lives(int(owner[1])):
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+
+@functools.lru_cache(1000)
+def _sweep_once(folder, process):
+    sweep(folder)
+
+
+def _lives(process):
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        pass
+    return True
+
+
+def write_arrays(path, **arrays):
+    """Write `arrays` whole to the `.npz` file `path`, with a checksum of them all, for `read_arrays`."""
+    arrays = {name: np.asarray(values) for name, values in arrays.items()}
+    with writing(path) as temporary:
+        np.savez(temporary, checksum=_checksum(arrays), **arrays)
+
+
+def read_arrays(path, fit=lambda arrays: True):
+    """{name: array} of a file of `write_arrays`, or None where there is none or, which is said, a bad one.
+
+    fit: a function that tells whether the arrays are such as the caller wants; one that raises says no.
     """
     path = Path(path)
-    if not path.exists():
-        return None
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return dict(arrays)
-    except (OSError, ValueError, KeyError, EOFError, TypeError, NotImplementedError, zlib.error, zipfile.BadZipFile):
-        say(f"{path} is damaged and will be made again")
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+        if str(arrays.pop("checksum")) == _checksum(arrays) and fit(arrays):
+            return arrays
+    except FileNotFoundError:
         return None
+    except Exception:  # NumPy's parsers raise whatever they stumble on
+        pass
+    say(f"{path} is damaged or not what it should be, and will be made again")
+    return None
+
+
+def _checksum(arrays):
+    """A hash (hexadecimal) of the names, types, shapes and contents of {name: array}."""
+    key = sha256()
+    for name in sorted(arrays):
+        key.update(f"{name} {arrays[name].dtype.str} {arrays[name].shape} ".encode())
+        key.update(np.ascontiguousarray(arrays[name]).data.cast("B") if arrays[name].size else b"")
+    return key.hexdigest()
 
 
 def make_folders(*folders):
@@ -147,10 +223,11 @@ def make_folders(*folders):
     for folder in folders:
         try:
             Path(folder).mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                pass
+            with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+                file.write(b" ")  # which a full disk refuses
+            sweep(folder)
         except OSError as error:
-            raise UserError(f"cannot write into {folder}: {error.strerror}") from error
+            raise UserError(f"cannot write into {folder}: {reason(error)}") from error
 
 
 @contextlib.contextmanager

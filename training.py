@@ -17,7 +17,7 @@ import preprocessing
 import recipes
 from keras_setup import keras
 from recipes import CLASSES
-from shell import progress, read_arrays, say, writing
+from shell import UserError, progress, read_arrays, reason, say, write_arrays, writing
 
 Prepared = namedtuple("Prepared", "network trained inputs labels validation validation_labels owners")
 Prepared.__doc__ = """All that training by a recipe takes.
@@ -104,6 +104,9 @@ def class_weights(labels, kind):
     return (weights / weights[labels].mean()).astype(np.float32)
 
 
+OTHER = "belongs to a training on other recordings or settings"
+
+
 class Checkpoint(keras.callbacks.Callback):
     """Keeps the logs of all epochs in `rows` and, of a run, in its history and its checkpoint, after each epoch.
 
@@ -111,9 +114,9 @@ class Checkpoint(keras.callbacks.Callback):
     its optimizer, the rows, and the training's `fingerprint`.
     """
 
-    def __init__(self, scorer, run=None, fingerprint=""):
+    def __init__(self, scorer, run=None, fingerprint="", epochs=math.inf):
         super().__init__()
-        self.scorer, self.run, self.fingerprint, self.rows = scorer, run, fingerprint, []
+        self.scorer, self.run, self.fingerprint, self.epochs, self.rows = scorer, run, fingerprint, epochs, []
 
     def variables(self):
         return [*self.model.variables, *self.model.optimizer.variables]
@@ -129,39 +132,52 @@ class Checkpoint(keras.callbacks.Callback):
             pd.DataFrame(self.rows).to_csv(temporary, index=False)
         left = json.dumps({"fingerprint": self.fingerprint, "rows": self.rows})
         arrays = {f"variable_{place}": keras.ops.convert_to_numpy(v) for place, v in enumerate(self.variables())}
-        with writing(self.run.checkpoint) as temporary:
-            np.savez(temporary, progress=left, **arrays)
+        write_arrays(self.run.checkpoint, progress=left, **arrays)
 
     def restore(self):
         """Continue the training that an earlier process left in the run's checkpoint, unless it was another."""
         kept = self.run and read_arrays(self.run.checkpoint)
         if not kept:
             return
-        reason = self._obstacle(kept)
-        if reason:
-            say(f"{self.run.checkpoint} {reason}; training starts anew")
+        obstacle = self._obstacle(kept)
+        if obstacle:
+            say(f"{self.run.checkpoint} {obstacle}; training starts anew")
+            if obstacle != OTHER:  # after a kill, it would go on with a model that this training began to write
+                self._forget()
             return
         for place, variable in enumerate(self.variables()):
             variable.assign(kept[f"variable_{place}"])
         self.rows = json.loads(str(kept["progress"]))["rows"]
         say(f"continuing after epoch {len(self.rows)} of an interrupted training")
 
+    def _forget(self):
+        try:
+            self.run.checkpoint.unlink()
+        except OSError as error:
+            raise UserError(f"{self.run.checkpoint} cannot be deleted ({reason(error)}); delete it") from error
+
     def _obstacle(self, kept):
         """Why the arrays `kept` in a checkpoint cannot be continued from, or None."""
         try:
             left = json.loads(str(kept["progress"]))
-            best = [row["avg_F1_score"] for row in left["rows"]]
-        except (ValueError, KeyError, TypeError):
+            told = [(row["epoch"], type(row["avg_F1_score"])) for row in left["rows"]]
+        except (ValueError, KeyError, TypeError, RecursionError):
             return "does not hold what a checkpoint should"
         if left.get("fingerprint") != self.fingerprint:
-            return "belongs to a training on other recordings or settings"
-        shapes = {f"variable_{place}": tuple(variable.shape) for place, variable in enumerate(self.variables())}
-        if not best or {name: kept[name].shape for name in kept if name != "progress"} != shapes:
+            return OTHER
+        if told != [(place + 1, float) for place in range(len(told))] or not 0 < len(told) <= self.epochs:
+            return "does not tell of the epochs from the first on, each once"
+        expected = {f"variable_{place}": _form(variable) for place, variable in enumerate(self.variables())}
+        if {name: _form(kept[name]) for name in kept if name != "progress"} != expected:
             return "was made by another version of this program"
         card = self.run.card()
         if not card or card.fingerprint != self.fingerprint:
             return f"has lost its model, {self.run.model}"
         return None
+
+
+def _form(array):
+    return tuple(array.shape), keras.backend.standardize_dtype(array.dtype)
 
 
 class Averaged(keras.callbacks.Callback):
@@ -218,7 +234,7 @@ def fit(trained, inputs, labels, recipe, scorer, run=None, fingerprint="", bar=T
     )
     scorer.set_model(trained)
     trained.optimizer.build(trained.trainable_variables)
-    checkpoint = Checkpoint(scorer, run, fingerprint)
+    checkpoint = Checkpoint(scorer, run, fingerprint, recipe.epochs)
     checkpoint.set_model(trained)
     checkpoint.restore()
     done = len(checkpoint.rows)

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from f1_sweeping_callback import PhysioNetF1SweepCallback
 from f1_training_callback import PhysioNetF1Callback
 from keras_setup import keras
 from recipes import Recipe
+from shell import read_arrays, write_arrays
 
 KEYS = ["F1_0", "F1_1", "F1_2", "F1_3", "avg_F1_score", "challenge_F1"]
 
@@ -150,9 +152,14 @@ def trained(name="run"):
 def spoil(**changes):
     """Change arrays of the checkpoint of the run; None takes one out."""
     path = runs.Run("run").checkpoint
-    with np.load(path) as arrays:
-        kept = {key: array for key, array in (dict(arrays) | changes).items() if array is not None}
-    np.savez(path, **kept)
+    write_arrays(path, **{key: array for key, array in (read_arrays(path) | changes).items() if array is not None})
+
+
+def spoil_rows(change):
+    """Apply `change` to the rows of epochs in the checkpoint of the run."""
+    left = json.loads(str(read_arrays(runs.Run("run").checkpoint)["progress"]))
+    change(left["rows"])
+    spoil(progress=json.dumps(left))
 
 
 @pytest.mark.parametrize(
@@ -161,6 +168,10 @@ def spoil(**changes):
         (lambda: runs.Run("run").checkpoint.write_bytes(b"PK nonsense"), "is damaged"),
         (lambda: spoil(variable_0=np.zeros(3)), "was made by another version"),
         (lambda: spoil(variable_1=None), "was made by another version"),
+        (lambda: spoil(variable_0=read_arrays(runs.Run("run").checkpoint)["variable_0"] > 0), "was made by another"),
+        (lambda: spoil_rows(lambda rows: rows.append(rows[-1] | {"epoch": 4})), "does not tell of the epochs"),
+        (lambda: spoil_rows(lambda rows: rows.reverse()), "does not tell of the epochs"),
+        (lambda: spoil_rows(lambda rows: rows[1].update(avg_F1_score="0.5")), "does not tell of the epochs"),
         (lambda: spoil(progress="[]"), "does not hold what a checkpoint should"),
         (lambda: spoil(progress='{"fingerprint": "mine", "rows": [3]}'), "does not hold what"),
         (lambda: spoil(progress='{"fingerprint": "other", "rows": []}'), "belongs to a training on other"),
@@ -176,6 +187,24 @@ def test_a_checkpoint_that_cannot_be_continued_from_is_passed_by_and_said(
     damage()
     pd.testing.assert_frame_equal(trained(), first)
     assert reason in capsys.readouterr().err
+
+
+def test_a_training_that_starts_anew_forgets_the_checkpoint_that_its_model_would_seem_to_belong_to(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    trained()
+    runs.Run("run").model.unlink()
+    save = runs.save
+
+    def save_and_die(*given):
+        save(*given)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs, "save", save_and_die)
+    with pytest.raises(KeyboardInterrupt):  # with its first model, and before its first checkpoint
+        trained()
+    assert runs.Run("run").card() and not runs.Run("run").checkpoint.exists()
 
 
 def test_an_interrupted_training_continues_as_if_it_had_not_stopped(tmp_path, monkeypatch, capsys):
