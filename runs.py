@@ -190,7 +190,6 @@ def _check_sizes(archive, path):
 
 def check_images(recipe):
     """Raise `ValueError` for a recipe whose settings, each of them allowed, make images too large together."""
-    import preprocessing  # and with it SciPy, for which --help need not wait
 
     pixels = math.prod(preprocessing.image_shape(recipe))
     if pixels > MOST_PIXELS:
