@@ -18,7 +18,6 @@ from pathlib import Path
 
 import bounds
 import inference
-import preprocessing
 from recipes import CLASSES, Recipe
 from shell import UserError, parser, reason, run_name, run_script, say, shortened, writing
 
@@ -190,6 +189,8 @@ def _check_sizes(archive, path):
 
 def check_images(recipe):
     """Raise `ValueError` for a recipe whose settings, each of them allowed, make images too large together."""
+
+    import preprocessing  # and with it SciPy, for which --help need not wait
 
     pixels = math.prod(preprocessing.image_shape(recipe))
     if pixels > MOST_PIXELS:

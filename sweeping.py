@@ -421,9 +421,9 @@ def _agent(sweep, count, task, finished):
     import wandb
 
     wandb.agent(sweep, lambda: wandb_trial(task) == 0 and finished.set(), count=count)
-    sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)  # all is sent; its threads may still ask for commands, and would end with tracebacks
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stderr.fileno())  # all is sent; its threads may end with tracebacks
 
 
 if __name__ == "__main__":

@@ -792,8 +792,10 @@ def test_a_network_of_another_recipe_is_searched_and_its_trials_stopped(project)
     process = sweep(project, *improved, "--count", "5")
     assert process.returncode == 0, process.stderr
     table = pd.read_csv(project / "sweeps/sweep.csv")
-    assert set(table.state) == {"complete", "pruned"} and len(table) == 5
-    assert set(table.stopped_at.dropna()) <= {1, 2} and "stopped after epoch" in process.stderr
+    stopped = table.state == "pruned"  # how many is up to the scores
+    assert set(table.state[~stopped]) == {"complete"} and len(table) == 5
+    assert stopped.any() == ("stopped after epoch" in process.stderr)
+    assert not stopped.any() or set(table.stopped_at[stopped]) <= {1, 2}
     assert "--stretch" in process.stdout.splitlines()[-1]
 
 
@@ -853,7 +855,7 @@ def test_the_wandb_engine_creates_trials_and_reads_them_back(project):
         check_results(project, process, 3, "online")
         check_arrived(server, 3)
         (identifier,) = server.sweeps
-        flags = "--backbone vgg16 --weights random --data set.zip"
+        flags = "--backbone vgg16 --weights random --data set.zip --config sweep.yaml"
         assert f"python sweeping.py --sweep-id tester/ecg-classification/{identifier} {flags}\n" in process.stdout
         config = server.sweeps[identifier]["config"]
         assert config["method"] == "bayes" and set(config["parameters"]) == set(SPACE)
@@ -870,8 +872,8 @@ def test_a_wandb_sweep_is_joined_by_two_workers_or_refused(project, refusal):
         assert len(check_results(project, process, 4)) == 4
         check_arrived(server, 4)
 
-        server.sweeps[identifier]["config"]["parameters"]["nperseg"] = {"value": 64}
-        assert "parameters.nperseg is not a setting" in refusal(sweep(project, *join, **server.env))
+        server.sweeps[identifier]["config"]["parameters"]["colour"] = {"value": 64}
+        assert "parameters.colour is not a setting" in refusal(sweep(project, *join, **server.env))
         join = ["--sweep-id", "tester/ecg-classification/nosuch00"]
         assert "W&B refused the sweep tester/ecg-classification/nosuch00: " in refusal(
             sweep(project, *join, **server.env)
