@@ -2,6 +2,7 @@
 # make reproduce    the report's run on the real recordings
 # make improved     our own recipe on the real recordings
 # make ensemble     the same, and four more models that vote with it
+# make report       the page of the shipped model, on the real recordings; DATA=path/of/training2017.zip where they are
 # make predict-only installs what predict.py needs, into .venv-predict
 # make test         the tests; TRAINING2017=path/of/training2017.zip adds those on the real recordings
 # make test-slow    the slow and rare ones
@@ -14,7 +15,7 @@ PY := $(CURDIR)/.venv/bin/python
 # make REQUIREMENTS=requirements-dev.txt .venv/installed    installs the newest allowed versions instead
 REQUIREMENTS ?= requirements.lock
 
-.PHONY: demo reproduce improved ensemble predict-only test test-slow lint bench lock
+.PHONY: demo reproduce improved ensemble report predict-only test test-slow lint bench lock
 .DELETE_ON_ERROR:
 
 .venv/installed: requirements.txt requirements-predict.txt requirements-dev.txt requirements.lock
@@ -61,6 +62,15 @@ improved: .venv/installed
 ensemble: improved
 	for seed in 43 44 45 46; do $(PY) main.py --recipe improved --seed $$seed || exit; done
 	$(PY) evaluation.py --model models/improved.keras models/improved-seed-4[3456].keras
+
+DATA ?= data/training2017.zip
+SHIPPED = --model pretrained/improved.keras --data $(DATA)
+
+report: .venv/installed
+	$(PY) evaluation.py $(SHIPPED)
+	$(PY) gc_implementation.py $(SHIPPED)
+	$(PY) gc_implementation.py $(SHIPPED) --checks
+	$(PY) report.py --run pretrained-improved --data $(DATA)
 
 predict-only: .venv-predict/installed
 	.venv-predict/bin/python predict.py --check

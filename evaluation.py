@@ -36,6 +36,7 @@ def main():
         run, models, table, seen = runs.open_run(arguments.run, arguments.model, arguments.data, arguments.labels)
         make_folders(run.figures)
         rows, known = predict(models, table, seen, arguments.labels)
+        known["models"] = [str(path) for path in arguments.model or [run.model]]
     metrics = measure(rows, known, arguments.threshold, arguments.against)
     print_tables(metrics)
     draw(rows, metrics, run.figures)
@@ -177,6 +178,7 @@ def read_entry(arguments):
         try:
             values = json.loads(beside.read_text())
             known = {key: values[key] for key in ("labels", "protocol", "baselines", "thresholds")}
+            known["models"] = values.get("models", [])
         except (OSError, ValueError, KeyError, TypeError):
             raise UserError(
                 f"{beside} is not of this version of evaluation.py; delete it, or score the run again"
@@ -204,6 +206,7 @@ def measure(rows, known, threshold=None, against=None):
     metrics = {
         "labels": known["labels"],
         "protocol": known["protocol"],
+        "models": known.get("models", []),
         **scoring.measure(true, probabilities, chosen),
         **({} if probabilities is None else scoring.area_intervals(true, probabilities)),
         "less_report": scoring.less_report(scoring.confusion_matrix(true, chosen)),
