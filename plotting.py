@@ -113,6 +113,17 @@ def traces(signals, rate, path):
     return save(drawing, path)
 
 
+def thumbnail(signal, rate, seconds=10, width=400, height=80):
+    """A small picture, RGB (height, width, 3), of the first `seconds` of a signal of `rate` Hz; spikes are cut."""
+    signal = np.asarray(signal[: int(seconds * rate)], float)
+    low, high = np.quantile(signal, (0.01, 0.99))
+    x = np.arange(len(signal)) / (seconds * rate) * (width - 1)
+    y = np.clip((high - signal) / max(high - low, 1), -0.25, 1.25) * height / 1.5 + height / 6
+    picture = np.full((height, width, 3), 255, np.uint8)
+    cv2.polylines(picture, [np.stack([x, y], 1).round().astype(np.int32)], False, (1, 60, 120), 1, cv2.LINE_AA)
+    return picture
+
+
 def _spectrogram(axes, picture, values=None, **options):
     """Draw a `preprocessing.Picture`, or other `values` (frequencies, frames) on its axes, in Hz and seconds."""
     values, options = picture.values if values is None else values, {"cmap": "magma"} | options
