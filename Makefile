@@ -6,6 +6,7 @@
 # make predict-only installs what predict.py needs, into .venv-predict
 # make test         the tests; TRAINING2017=path/of/training2017.zip adds those on the real recordings
 # make test-slow    the slow and rare ones
+# make numbers      makes again what README, RESULTS and the model card say of the shipped model, and names what differs
 # make lint         ruff; make bench: the speed of the report's run against ours, and of predict.py for many recordings
 # make lock         renew requirements.lock, the exact versions that are installed, from requirements-dev.txt
 
@@ -15,7 +16,7 @@ PY := $(CURDIR)/.venv/bin/python
 # make REQUIREMENTS=requirements-dev.txt .venv/installed    installs the newest allowed versions instead
 REQUIREMENTS ?= requirements.lock
 
-.PHONY: demo reproduce improved ensemble report predict-only test test-slow lint bench lock
+.PHONY: demo reproduce improved ensemble report predict-only test test-slow numbers lint bench lock
 .DELETE_ON_ERROR:
 
 .venv/installed: requirements.txt requirements-predict.txt requirements-dev.txt requirements.lock
@@ -88,6 +89,10 @@ test: .venv/installed
 
 test-slow: .venv/installed
 	$(PY) -m pytest -m slow
+
+numbers: .venv/installed
+	$(PY) dataset.py $(DATA)
+	TRAINING2017=$(DATA) $(PY) -m pytest -n 0 -m "" tests/test_numbers.py
 
 lint: .venv/installed
 	$(PY) -m ruff check .

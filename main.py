@@ -177,7 +177,8 @@ def learn(table, recipe, run, fingerprint, data, mode):
     card = card._replace(history=history.to_dict("records"))
     card = finish(card, run, *(table[table.split == split] for split in ("train", "validation")))
     if tracker:
-        facts = {"training_fingerprint": fingerprint, "code": runs.code()}
+        learned = table[table.split != "test"]
+        facts = {"recordings_fingerprint": dataset.fingerprint(learned), "training_fingerprint": fingerprint}
         tracking.hand_over(tracker, lambda: tracking.log_model(tracker, run.model, run.name, facts, card.scores))
     return card
 

@@ -17,7 +17,10 @@ import pytest
 from conftest import PROJECT
 
 import beats
+import benchmark
 import dataset
+import inference
+import members
 import preprocessing
 import runs
 import scoring
@@ -324,7 +327,52 @@ def test_screening_and_groups(metrics):
 @pytest.mark.slow
 def test_checks_of_maps(scored):
     found = json.loads((scored / "gradcam_checks.json").read_text())
-    assert found == {}
+    claims, methods = {}, found["methods"]
+    starts = {
+        "gradcam": "Grad-CAM at the last maps, as in the report",
+        "gradcam++": "Grad-CAM++ after block 2",
+        "hirescam": "HiResCAM after block 2",
+        "occlusion": "**occlusion of beats**",
+    }
+    assert set(starts) == set(methods) and found["used"] == found["best"] == "occlusion"
+    for name, start in starts.items():
+        row = methods[name]
+        shares, course, curves = row["shares"], row["randomisation"], row["curves"]
+        passed = row["passed"].values()
+        claims[f"| {start} | #% | # (# to #) | # (# to #) | # (#% empty) | # | # | # of # |"] = (
+            100 * shares["padding"]["share"],
+            *pair(shares["edges"], "ratio"),
+            *pair(shares["early beats"], "ratio"),
+            course["correlation"][-1],
+            100 * course["empty"][-1],
+            *(curves[kind]["map"]["area"] for kind in ("deletion", "insertion")),
+            sum(passed),
+            len(passed),
+        )
+    for order, start in (("random", "frames at random"), ("centre", "the centre first")):
+        areas = [methods["gradcam"]["curves"][kind][order]["area"] for kind in ("deletion", "insertion")]
+        claims[f"| {start} | | | | | # | # | |"] = areas
+    course = methods["gradcam++"]["randomisation"]["correlation"]
+    narrow = methods["occlusion"]["curves"]["insertion"]["centre"]
+    claims |= {
+        "on # test recordings, evenly spaced": (found["recordings"],),
+        "early beats, in # recordings called O": (methods["occlusion"]["shares"]["early beats"]["recordings"],),
+        "correlate by # with the real ones (# with all of it)": (max(course[len(course) // 2 :]), course[-1]),
+        "beats the centre narrowly (#, # to #)": pair(narrow, "map_less"),
+    }
+    assert differences(RESULTS, claims) == []
+
+
+@pytest.mark.slow
+def test_onnx_answers_as_keras_does(scored, real_set, monkeypatch):
+    monkeypatch.chdir(scored.parent.parent)  # where the heartbeats are kept that were measured
+    rows = benchmark.read("figures/pretrained-improved/predictions.csv")
+    saved = runs.load(MODEL, light=True)
+    table = dataset.read_recordings(real_set).set_index("record").loc[rows.record]
+    said = members.voices([saved], list(table.signal), list(table.sampling_rate))
+    by_keras = benchmark.voices(rows)
+    apart = max(np.abs(said[name] - by_keras[name]).max() for name in said)
+    assert isinstance(saved.network, inference.Onnx) and apart < 1e-4
 
 
 @pytest.mark.slow
@@ -341,7 +389,7 @@ def test_recordings(real_set):
             {
                 "Challenge 2017: # single-lead ECG recordings of # to # s": span,
                 "seed 42: # train, # validation, # test": sizes,
-                "for all #), prints": (len(table),),
+                "for all #). The tables": (len(table),),
             },
         )
         + differences(

@@ -6,6 +6,7 @@ import json
 import cv2
 import numpy as np
 import pytest
+import wandb
 from test_benchmark import random_predictions
 from wandb_server import WandbServer
 
@@ -66,9 +67,11 @@ def hand_over(folder):
     tracking.log_evaluation(tracker, metrics, hardest, signals, [folder / "figures/one.png"])
     tracking.log_model(tracker, folder / "model.keras", "mine", {"recordings_fingerprint": "f00"})
     tracker.finish()
+    wandb.teardown()  # which else stays in the folder of the first run of this process
     return metrics
 
 
+@pytest.mark.slow
 def test_an_evaluation_is_a_run_with_scores_hardest_recordings_figures_and_model(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with WandbServer() as server:
@@ -89,6 +92,7 @@ def test_an_evaluation_is_a_run_with_scores_hardest_recordings_figures_and_model
     assert any(name.startswith("media/images/one") for name in record["files"])
 
 
+@pytest.mark.slow
 def test_an_evaluation_offline_is_kept_for_later(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name, value in {"WANDB_API_KEY": "", "NETRC": "none", "WANDB_DATA_DIR": str(tmp_path / "staged")}.items():
