@@ -101,9 +101,11 @@ def example_recordings(examples, path):
     return save(drawing, path)
 
 
-def traces(signals, rate, path):
-    """Signals one below the other on one time axis. `signals`: {name: (samples,) in 1/1000 mV}; rate: Hz."""
-    drawing, axes = figure(10, 1.4 * len(signals), nrows=len(signals), sharex=True, sharey=True)
+def traces(signals, rate, path, alike=True):
+    """Signals one below the other on one time axis, alike: and one scale. `signals`: {name: (samples,) in 1/1000 mV};
+    rate: Hz.
+    """
+    drawing, axes = figure(10, 1.4 * len(signals), nrows=len(signals), sharex=True, sharey=alike)
     axes = np.atleast_1d(axes)
     for axis, (name, signal) in zip(axes, signals.items(), strict=True):
         axis.plot(np.arange(len(signal)) / rate, signal / 1000, linewidth=0.7, color=COLOURS["N"])

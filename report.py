@@ -25,6 +25,11 @@ from recipes import CLASSES, Recipe
 from shell import UserError, parser, run_name, run_script, say
 
 PACKAGES = ("keras", "tensorflow", "numpy", "scipy", "scikit-learn", "lightgbm", "sleepecg", "neurokit2")
+RULES = {
+    "class named": "the class named",
+    "balanced": "largest sum of both on validation",
+    "sensitivity 95%": "sensitivity of 95 % on validation",
+}
 HARDEST = 6  # recordings whose traces are shown
 FIGURES = {
     "training_f1.png": "F1 on the validation split, epoch by epoch, of the network before calibration (Figure 4)",
@@ -223,7 +228,8 @@ def screening(metrics):
     shares = [f"{name} ill" for name in (metrics["screening"] or [{"predictive_value": {}}])[0]["predictive_value"]]
     rows = [
         (
-            point["rule"] + ("" if point["threshold"] is None else f", P ≥ {point['threshold']:.3f}"),
+            RULES.get(point["rule"], point["rule"])
+            + ("" if point["threshold"] is None else f", P ≥ {point['threshold']:.3f}"),
             *(between(point[key], point[f"{key}_interval"]) for key in ("sensitivity", "specificity")),
             *("" if value is None else f"{value:.2f}" for value in point["predictive_value"].values()),
         )
@@ -287,7 +293,7 @@ def draw_hardest(run, card, data):
         for row in rows.rename(columns={"class": "named"}).itertuples()
     }
     if signals:
-        plotting.traces(signals, rate, run.figures / "hardest.png")
+        plotting.traces(signals, rate, run.figures / "hardest.png", alike=False)
 
 
 def commands(run, models, card):
