@@ -99,4 +99,8 @@ def test_an_evaluation_offline_is_kept_for_later(tmp_path, monkeypatch):
         monkeypatch.setenv(name, value)
     hand_over(tmp_path)
     (kept,) = tmp_path.glob("wandb/offline-run-*")
-    assert list(kept.glob("*.wandb")) and len(list(kept.rglob("*.png"))) >= 51
+    (table,) = kept.rglob("hardest*.json")
+    assert list(kept.glob("*.wandb")) and list(kept.rglob("one*.png"))
+    assert len(json.loads(table.read_text())["data"]) == 50
+    staged = [path.read_bytes() for path in (tmp_path / "staged").rglob("*") if path.is_file()]
+    assert b"weights" in staged
