@@ -2,9 +2,11 @@
 # make reproduce    the report's run on the real recordings
 # make improved     our own recipe on the real recordings
 # make ensemble     the same, and four more models that vote with it
+# make report       the page of the shipped model, on the real recordings; DATA=path/of/training2017.zip where they are
 # make predict-only installs what predict.py needs, into .venv-predict
 # make test         the tests; TRAINING2017=path/of/training2017.zip adds those on the real recordings
 # make test-slow    the slow and rare ones; make test-faults: those of kills, full disks, damaged and strangers' files, all of them
+# make numbers      makes again what README, RESULTS and the model card say of the shipped model, and names what differs
 # make lint         ruff; make bench: the speed of the report's run against ours, and of predict.py for many recordings
 # make lock         renew requirements.lock, the exact versions that are installed, from requirements-dev.txt
 
@@ -14,7 +16,7 @@ PY := $(CURDIR)/.venv/bin/python
 # make REQUIREMENTS=requirements-dev.txt .venv/installed    installs the newest allowed versions instead
 REQUIREMENTS ?= requirements.lock
 
-.PHONY: demo reproduce improved ensemble predict-only test test-slow test-faults lint bench lock
+.PHONY: demo reproduce improved ensemble report predict-only test test-slow test-faults numbers lint bench lock
 .DELETE_ON_ERROR:
 
 .venv/installed: requirements.txt requirements-predict.txt requirements-dev.txt requirements.lock
@@ -62,6 +64,15 @@ ensemble: improved
 	for seed in 43 44 45 46; do $(PY) main.py --recipe improved --seed $$seed || exit; done
 	$(PY) evaluation.py --model models/improved.keras models/improved-seed-4[3456].keras
 
+DATA ?= data/training2017.zip
+SHIPPED = --model pretrained/improved.keras --data $(DATA)
+
+report: .venv/installed
+	$(PY) evaluation.py $(SHIPPED)
+	$(PY) gc_implementation.py $(SHIPPED)
+	$(PY) gc_implementation.py $(SHIPPED) --checks
+	$(PY) report.py --run pretrained-improved --data $(DATA)
+
 predict-only: .venv-predict/installed
 	.venv-predict/bin/python predict.py --check
 
@@ -81,6 +92,10 @@ test-slow: .venv/installed
 
 test-faults: .venv/installed
 	$(PY) -m pytest -n 0 -s -m "slow or not slow" tests/faults
+
+numbers: .venv/installed
+	$(PY) dataset.py $(DATA)
+	TRAINING2017=$(DATA) $(PY) -m pytest -n 0 -m "" tests/test_numbers.py
 
 lint: .venv/installed
 	$(PY) -m ruff check .

@@ -70,6 +70,12 @@ def probabilities(rows):
     return rows[scoring.COLUMNS].to_numpy(float) if set(scoring.COLUMNS) <= set(rows) else None
 
 
+def hardest(rows, count):
+    """The `count` rows of a table of predictions whose label has the least probability, `given` in a column, first."""
+    true, _ = indices(rows)
+    return rows.assign(given=probabilities(rows)[range(len(rows)), true]).sort_values("given").head(count)
+
+
 def match(rows, path, table, folds=None):
     """The predictions `rows` of the file `path` on the recordings that are to be scored, with label and measurements.
 

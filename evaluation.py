@@ -4,6 +4,7 @@
     python evaluation.py --run mine                                 another run
     python evaluation.py --model models/a.keras models/b.keras      an ensemble: probabilities averaged
     python evaluation.py --robustness                               also as other devices record: half an hour
+    python evaluation.py --wandb auto                               all of it also as a run of Weights & Biases
     python evaluation.py --against figures/mine/predictions.csv     also compared with another's predictions
     python evaluation.py --predictions figures/paper/predictions.csv        all of it again, without the model
     python evaluation.py --predictions theirs.csv                   any system's answers to the report's test split
@@ -18,14 +19,18 @@ predictions.csv; with --robustness also robustness.png and robustness.json.
 """
 
 import argparse
+import dataclasses
 import json
 import re
 from pathlib import Path
 
 import dataset
 import runs
+import tracking
 from recipes import CLASSES
 from shell import UserError, make_folders, parser, run_script, say, writing
+
+HARDEST = 50  # recordings that Weights & Biases shows
 
 
 def main():
@@ -36,7 +41,9 @@ def main():
     else:
         run, models, table, seen = runs.open_run(arguments.run, arguments.model, arguments.data, arguments.labels)
         make_folders(run.figures)
+        tracker = tracking.start(arguments.wandb, f"{run.name}-evaluation", settings(models, table))
         rows, known = predict(models, table, seen, arguments.labels)
+        known["models"] = [str(path) for path in arguments.model or [run.model]]
     metrics = measure(rows, known, arguments.threshold, arguments.against)
     print_tables(metrics)
     draw(rows, metrics, run.figures)
@@ -49,8 +56,32 @@ def main():
         rows.to_csv(temporary, index=False)
     if arguments.robustness:
         compare_devices(models, table, run.figures)
+    if tracker:
+        tracking.hand_over(tracker, lambda: give(tracker, run, metrics, rows, table))
     gradcam = runs.command("gc_implementation.py", run.name, arguments.model, arguments.data, arguments.labels)
     print(f"wrote {run.figures}/; next: {gradcam}")
+
+
+def settings(models, table):
+    """What Weights & Biases shows as the settings of scoring `models` on the recordings of `table`."""
+    return dataclasses.asdict(models[0].card.recipe) | {
+        "code": runs.code(),
+        "recordings_fingerprint": dataset.fingerprint(table),
+        "training_fingerprints": [saved.card.fingerprint for saved in models],
+    }
+
+
+def give(tracker, run, metrics, rows, table):
+    """Hand the scores, the hardest recordings, the figures and the models of a run to a W&B run."""
+    import benchmark
+
+    hardest = benchmark.hardest(rows, HARDEST)
+    shown = table[table.record.isin(hardest.record)]
+    signals = {row.record: (row.signal, row.sampling_rate) for row in shown.itertuples()}
+    tracking.log_evaluation(tracker, metrics, hardest, signals, sorted(run.figures.glob("*.png")))
+    facts = {key: tracker.config[key] for key in ("recordings_fingerprint", "training_fingerprints", "code")}
+    for path in map(Path, metrics["models"]):
+        tracking.log_model(tracker, path, f"{run.name}-{path.stem}", facts)
 
 
 def read_flags():
@@ -74,9 +105,10 @@ def read_flags():
     flags.add_argument(
         "--robustness", action="store_true", help="also score the recordings changed as other devices would change them"
     )
+    tracking.add_flag(flags, default="disabled")
     arguments = flags.parse_args()
-    if arguments.predictions and (arguments.model or arguments.robustness):
-        flags.error("--predictions needs no model: leave out --model and --robustness")
+    if arguments.predictions and (arguments.model or arguments.robustness or arguments.wandb != "disabled"):
+        flags.error("--predictions needs no model: leave out --model, --robustness and --wandb")
     if arguments.all and (arguments.folds or not arguments.predictions):
         flags.error("--all goes with --predictions and without --folds")
     if arguments.folds and not arguments.predictions:
@@ -181,6 +213,7 @@ def read_entry(arguments):
         try:
             values = json.loads(beside.read_text())
             known = {key: values[key] for key in ("labels", "protocol", "baselines", "thresholds")}
+            known["models"] = values.get("models", [])
         except (OSError, ValueError, KeyError, TypeError):
             raise UserError(
                 f"{beside} is not of this version of evaluation.py; delete it, or score the run again"
@@ -211,6 +244,7 @@ def measure(rows, known, threshold=None, against=None):
     metrics = {
         "labels": known["labels"],
         "protocol": known["protocol"],
+        "models": known.get("models", []),
         **scoring.measure(true, probabilities, chosen),
         **({} if probabilities is None else scoring.area_intervals(true, probabilities)),
         "less_report": scoring.less_report(scoring.confusion_matrix(true, chosen)),

@@ -163,7 +163,9 @@ def learn(table, recipe, run, fingerprint, data, mode):
     if run.model.exists() and not run.checkpoint.exists():
         say(f"note: {run.model}, of another training, will be replaced")
     say(f"{len(table):,} recordings: " + ", ".join(f"{n:,} {split}" for split, n in table.split.value_counts().items()))
-    tracker = tracking.start(mode, run.name, asdict(recipe))
+    tracker = tracking.start(
+        mode, run.name, asdict(recipe) | {"code": runs.code(), "training_fingerprint": fingerprint}
+    )
     prepared = training.prepare(table, recipe)
     seen = frozenset(table.record[table.split != "test"])
     card = runs.Card(recipe, seen, fingerprint, str(data))
@@ -176,10 +178,13 @@ def learn(table, recipe, run, fingerprint, data, mode):
         owners=prepared.owners,
     )
     history = training.fit(prepared.trained, prepared.inputs, prepared.labels, recipe, scorer, run, fingerprint)
-    if tracker:
-        tracker.finish()
     card = card._replace(history=history.to_dict("records"))
-    return finish(card, run, *(table[table.split == split] for split in ("train", "validation")))
+    card = finish(card, run, *(table[table.split == split] for split in ("train", "validation")))
+    if tracker:
+        learned = table[table.split != "test"]
+        facts = {"recordings_fingerprint": dataset.fingerprint(learned), "training_fingerprint": fingerprint}
+        tracking.hand_over(tracker, lambda: tracking.log_model(tracker, run.model, run.name, facts, card.scores))
+    return card
 
 
 def finish(card, run, train, validation):

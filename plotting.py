@@ -101,15 +101,29 @@ def example_recordings(examples, path):
     return save(drawing, path)
 
 
-def traces(signals, rate, path):
-    """Signals one below the other on one time axis. `signals`: {name: (samples,) in 1/1000 mV}; rate: Hz."""
-    drawing, axes = figure(10, 1.4 * len(signals), nrows=len(signals), sharex=True, sharey=True)
+def traces(signals, rate, path, alike=True):
+    """Signals one below the other on one time axis, alike: and one scale. `signals`: {name: (samples,) in 1/1000 mV};
+    rate: Hz.
+    """
+    drawing, axes = figure(10, 1.4 * len(signals), nrows=len(signals), sharex=True, sharey=alike)
+    axes = np.atleast_1d(axes)
     for axis, (name, signal) in zip(axes, signals.items(), strict=True):
         axis.plot(np.arange(len(signal)) / rate, signal / 1000, linewidth=0.7, color=COLOURS["N"])
         axis.set_title(name, loc="left", fontsize=9)
         axis.set_ylabel("mV")
     axes[-1].set(xlabel="Time (s)", xlim=(0, max(map(len, signals.values())) / rate))
     return save(drawing, path)
+
+
+def thumbnail(signal, rate, seconds=10, width=400, height=80):
+    """A small picture, RGB (height, width, 3), of the first `seconds` of a signal of `rate` Hz; spikes are cut."""
+    signal = np.asarray(signal[: int(seconds * rate)], float)
+    low, high = np.quantile(signal, (0.01, 0.99))
+    x = np.arange(len(signal)) / (seconds * rate) * (width - 1)
+    y = np.clip((high - signal) / max(high - low, 1), -0.25, 1.25) * height / 1.5 + height / 6
+    picture = np.full((height, width, 3), 255, np.uint8)
+    cv2.polylines(picture, [np.stack([x, y], 1).round().astype(np.int32)], False, (1, 60, 120), 1, cv2.LINE_AA)
+    return picture
 
 
 def _spectrogram(axes, picture, values=None, **options):

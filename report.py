@@ -3,6 +3,7 @@
     python report.py                        the run of `python main.py`: figures/paper/report.html
     python report.py --run improved
     python report.py --run improved paper   also beside another run, with paired differences
+    make report                             the shipped model, from its evaluation on: some ten minutes
 
 The page stands alone and loads nothing. It shows what is there: run evaluation.py first, and gc_implementation.py, both
 also with --checks and --robustness, for all of it.
@@ -13,7 +14,6 @@ import dataclasses
 import json
 import os
 import platform
-import subprocess
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,11 +24,15 @@ import runs
 from recipes import CLASSES, Recipe
 from shell import UserError, parser, run_name, run_script, say
 
-HERE = Path(__file__).parent
 PACKAGES = ("keras", "tensorflow", "numpy", "scipy", "scikit-learn", "lightgbm", "sleepecg", "neurokit2")
+RULES = {
+    "class named": "the class named",
+    "balanced": "largest sum of both on validation",
+    "sensitivity 95%": "sensitivity of 95 % on validation",
+}
 HARDEST = 6  # recordings whose traces are shown
 FIGURES = {
-    "training_f1.png": "F1 on the validation split, epoch by epoch (Figure 4)",
+    "training_f1.png": "F1 on the validation split, epoch by epoch, of the network before calibration (Figure 4)",
     "class_f1_scores.png": "F1 of each class beside the report's (Figure 5)",
     "overall_metrics.png": "Overall metrics beside the report's (Figure 6)",
     "multi_class_roc.png": "ROC curves (Figure 7)",
@@ -63,7 +67,10 @@ def describe(run, data=None):
     path = run.figures / "metrics.json"
     if not path.is_file():
         raise UserError(f"{path} does not exist; score the run first: {runs.command('evaluation.py', run.name)}")
-    metrics, card = json.loads(path.read_text()), run.card()
+    metrics = json.loads(path.read_text())
+    models = [Path(each) for each in metrics.get("models", [run.model])]
+    card = runs.read_card(models[0]) if len(models) == 1 and models[0].is_file() else None
+    draw_training(run, card)
     tables = [scores(metrics), members(metrics), screening(metrics), groups(metrics)]
     tables += [robustness(read(run.figures / "robustness.json")), checks(read(run.figures / "gradcam_checks.json"))]
     if card and (run.figures / "predictions.csv").is_file():
@@ -71,7 +78,7 @@ def describe(run, data=None):
     return {
         "name": run.name,
         "metrics": metrics,
-        "facts": facts(run, card, metrics),
+        "facts": facts(models, card, metrics),
         "recipe": recipe_rows(card),
         "tables": [table for table in tables if table],
         "figures": [
@@ -79,7 +86,7 @@ def describe(run, data=None):
             for name, title in FIGURES.items()
             if (run.figures / name).is_file()
         ],
-        "commands": commands(run, card),
+        "commands": commands(run, models, card),
     }
 
 
@@ -93,27 +100,43 @@ def embed(path):
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
 
 
-def facts(run, card, metrics):
-    """[(name, value)] of the run as a whole."""
+def draw_training(run, card):
+    """Draw Figure 4 into the run's folder where it is not there, as that of a model from elsewhere."""
+    import pandas as pd
+
+    import plotting
+
+    path = run.figures / "training_f1.png"
+    if card and card.history and not path.is_file():
+        plotting.training_f1(pd.DataFrame(card.history), path)
+
+
+def facts(models, card, metrics):
+    """[(name, value)] of the run as a whole; models: their paths; card: that of the only one, or None."""
     rows = [
         ("scored on", f"{metrics['recordings']:,} recordings: {metrics['protocol']}"),
         ("labels", metrics["labels"]),
     ]
     if card:
-        digest = sha256(run.model.read_bytes()).hexdigest()
+        digest = sha256(models[0].read_bytes()).hexdigest()
         rows += [
             ("recipe", card.recipe.title),
             ("recordings", card.data),
             ("seen in training", f"{len(card.seen):,} recordings, listed in the model"),
             ("epochs", len(card.history)),
             ("training's fingerprint", card.fingerprint[:16]),
-            ("model", f"{run.model}, SHA-256 {digest}"),
+            ("model", f"{models[0]}, SHA-256 {digest}"),
         ]
         split = read_split(card)
         if split:
             rows.append(("split", split))
         if card.scores:
-            rows.append(("validation", "4-class F1 {avg_F1_score:.4f}, N/A/O {challenge_F1:.4f}".format(**card.scores)))
+            rows.append(
+                (
+                    "validation, the model as kept",
+                    "4-class F1 {avg_F1_score:.4f}, N/A/O {challenge_F1:.4f}".format(**card.scores),
+                )
+            )
     return rows
 
 
@@ -139,8 +162,7 @@ def recipe_rows(card):
 
 def machine():
     """[(name, value)] of where the page was made: code, packages, computer."""
-    call = subprocess.run(["git", "-C", HERE, "describe", "--always", "--dirty"], capture_output=True, text=True)
-    rows = [("code", call.stdout.strip() or "no git revision")]
+    rows = [("code", runs.code() or "no git revision")]
     for name in PACKAGES:
         try:
             rows.append((name, version(name)))
@@ -181,7 +203,9 @@ def scores(metrics):
             change = less.get(key, {"difference": None, "interval": None})
             difference = between(change["difference"], change["interval"], "+.3f")
             rows.append((title, between(metrics[key], metrics[f"{key}_interval"]), f"{report[key]:.2f}", difference))
-    return table("Scores", ("", "this run (95 % interval)", "the report", "difference, recordings drawn apart"), rows)
+    return table(
+        "Scores", ("", "this run (95 % interval)", "the report", "less the report's, as if of other recordings"), rows
+    )
 
 
 def members(metrics):
@@ -204,7 +228,8 @@ def screening(metrics):
     shares = [f"{name} ill" for name in (metrics["screening"] or [{"predictive_value": {}}])[0]["predictive_value"]]
     rows = [
         (
-            point["rule"] + ("" if point["threshold"] is None else f", P ≥ {point['threshold']:.3f}"),
+            RULES.get(point["rule"], point["rule"])
+            + ("" if point["threshold"] is None else f", P ≥ {point['threshold']:.3f}"),
             *(between(point[key], point[f"{key}_interval"]) for key in ("sensitivity", "specificity")),
             *("" if value is None else f"{value:.2f}" for value in point["predictive_value"].values()),
         )
@@ -257,28 +282,30 @@ def draw_hardest(run, card, data):
     if not data.exists():
         say(f"note: {data} is not there, so no traces of the hardest recordings are shown; --data says where they are")
         return
-    rows = benchmark.read(run.figures / "predictions.csv")
-    true, _ = benchmark.indices(rows)
-    rows["given"] = benchmark.probabilities(rows)[range(len(rows)), true]
-    rows = rows.sort_values("given").head(HARDEST)
+    rows = benchmark.hardest(benchmark.read(run.figures / "predictions.csv"), HARDEST)
     recordings = dataset.read_recordings(data, card.recipe.labels).set_index("record")
     rows = rows[rows.record.isin(recordings.index)]
     rate = recordings.sampling_rate[rows.record].iloc[0] if len(rows) else 0
     signals = {
-        f"{row.record}: label {row.label}, called {row.named}": recordings.signal[row.record][: int(10 * rate)]
+        f"{row.record}: label {row.label}, called {row.named}; P({row.label}) = {row.given:.3f}": recordings.signal[
+            row.record
+        ][: int(10 * rate)]
         for row in rows.rename(columns={"class": "named"}).itertuples()
     }
     if signals:
-        plotting.traces(signals, rate, run.figures / "hardest.png")
+        plotting.traces(signals, rate, run.figures / "hardest.png", alike=False)
 
 
-def commands(run, card):
-    """The commands that make the run again."""
+def commands(run, models, card):
+    """The commands that make the run again; models: paths of its models."""
     if not card:
-        return [runs.command("evaluation.py", run.name)]
+        return [runs.command("evaluation.py", run.name, models)]
     changes = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in card.recipe.changes.items())
-    train = f"python main.py --recipe {card.recipe.name} {changes}".strip() + f" --run {run.name} --data {card.data}"
-    return [train, *(runs.command(name, run.name) for name in ("evaluation.py", "gc_implementation.py", "report.py"))]
+    train = f"python main.py --recipe {card.recipe.name} {changes}".strip()
+    train += f" --run {models[0].stem} --data {card.data}"
+    elsewhere = models if models != [run.model] else None
+    look = (runs.command(name, run.name, elsewhere) for name in ("evaluation.py", "gc_implementation.py"))
+    return [train, *look, runs.command("report.py", run.name)]
 
 
 def compare(shown):

@@ -11,6 +11,7 @@ import math
 import os
 import re
 import shlex
+import subprocess
 import zipfile
 from collections import namedtuple
 from importlib.util import find_spec
@@ -317,6 +318,15 @@ def _trees(path, card):
     with zipfile.ZipFile(path) as archive:
         names = [name for name in archive.namelist() if re.fullmatch(TREES.format("[0-9]+"), name)]
         return [trees.load(archive.read(name).decode()) for name in names]
+
+
+def code():
+    """The revision of this code, by git, with "-dirty" where files were changed since; "" where git cannot tell."""
+    call = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(call, capture_output=True, text=True).stdout.strip()
+    except OSError:  # git is not installed
+        return ""
 
 
 def add_flags(parser, models):

@@ -385,8 +385,8 @@ def screening_lines(points):
         return []
     heads = "".join(f"{at:>6.0%}" for at in PREVALENCES)
     lines = [
-        f"{'':<74}predictive value where it has",
-        f"{'fibrillation, by':<26}{'sensitivity':<24}{'specificity':<24}{heads}",
+        f"{'':<76}predictive value where it has",
+        f"{'fibrillation, by':<28}{'sensitivity':<24}{'specificity':<24}{heads}",
     ]
     for point in points:
         limit = "" if point["threshold"] is None else f", P ≥ {point['threshold']:.3f}"
@@ -396,7 +396,7 @@ def screening_lines(points):
         values = "".join(
             f"{'-' if value is None else f'{value:.2f}':>6}" for value in point["predictive_value"].values()
         )
-        lines.append(f"{point['rule'] + limit:<26}{shares}{values}")
+        lines.append(f"{point['rule'] + limit:<28}{shares}{values}")
     return lines
 
 

@@ -5,8 +5,11 @@ import os
 import ssl
 import urllib.error
 import urllib.request
+from hashlib import sha256
+from pathlib import Path
 from urllib.parse import urlparse
 
+from recipes import CLASSES
 from shell import UserError, say
 
 PROJECT = "ecg-classification"
@@ -14,12 +17,12 @@ SERVER = "https://api.wandb.ai"
 MODES = ("auto", "online", "offline", "disabled")
 
 
-def add_flag(parser):
+def add_flag(parser, default="auto"):
     """Add `--wandb` to an `argparse` parser."""
     parser.add_argument(
         "--wandb",
         choices=MODES,
-        default="auto",
+        default=default,
         help="Weights & Biases: auto tracks online when logged in; offline keeps files for `wandb sync`",
     )
 
@@ -96,6 +99,54 @@ def start_offline(name, config, group):
     except (wandb.Error, OSError) as error:
         say(f"Weights & Biases cannot keep an offline run ({error}); going on without")
         return None
+
+
+def hand_over(tracker, give):
+    """Call `give()`, which hands results to a W&B run, and end it; what fails there is said, for they are kept here."""
+    try:
+        give()
+        tracker.finish()
+    except Exception as error:  # of any kind: the package checks the server's answers by others of its own
+        say(f"Weights & Biases did not take all of the run ({type(error).__name__}: {str(error)[:120]!r})")
+
+
+def log_model(tracker, path, name, facts, scores=()):
+    """Hand the saved model in `path` to a W&B run as an artifact called `name`, with `facts` (dict) and its hash.
+
+    scores: {name: value} of the model as it is kept, for the run's summary.
+    """
+    import wandb
+
+    tracker.summary.update({f"kept_{key}": value for key, value in dict(scores).items()})
+
+    digest = sha256(Path(path).read_bytes()).hexdigest()
+    artifact = wandb.Artifact(name, type="model", metadata=facts | {"sha256": digest})
+    artifact.add_file(str(path))
+    tracker.log_artifact(artifact)
+
+
+def log_evaluation(tracker, metrics, hardest, signals, figures):
+    """Hand to a W&B run what evaluation.py leaves behind.
+
+    metrics: of metrics.json, whose scores become the run's summary with the ends of their intervals; hardest: rows of
+    `benchmark.hardest`, a table with the traces `signals`, {record: ((samples,) in 1/1000 mV, Hz)}; figures: paths.
+    """
+    import wandb
+
+    import plotting
+    import scoring
+
+    pairs = {f"F1_{place}": (metrics["F1"][name], metrics["F1_interval"][name]) for place, name in enumerate(CLASSES)}
+    pairs |= {key: (metrics[key], metrics[f"{key}_interval"]) for key in scoring.OVERALL if key in metrics}
+    for key, (value, interval) in pairs.items():
+        low, high = interval or (None, None)
+        tracker.summary.update({key: value, f"{key}_low": low, f"{key}_high": high})
+    columns = ["record", "label", "class", *scoring.COLUMNS]
+    table = wandb.Table(columns=[*columns, "trace"])
+    for row in hardest[columns].to_numpy():
+        table.add_data(*row, wandb.Image(plotting.thumbnail(*signals[row[0]])))
+    drawn = {path.stem: wandb.Image(str(path)) for path in figures}
+    tracker.log({"hardest": table, **drawn})
 
 
 def settings():

@@ -44,7 +44,7 @@ def real_set():
 def script():
     """A function that runs a script of the project in `cwd` and returns the finished process."""
 
-    def call(cwd, name, *arguments, **environment):
+    def call(cwd, name, *arguments, timeout=400, **environment):
         offline = {
             "https_proxy": "http://127.0.0.1:9",
             "WANDB_API_KEY": "",
@@ -56,7 +56,7 @@ def script():
             cwd=cwd,
             text=True,
             capture_output=True,
-            timeout=400,
+            timeout=timeout,
             env=os.environ | offline | environment,
         )
 

@@ -25,7 +25,11 @@ def write(path, **columns):
 
 @pytest.fixture
 def predictions():
-    """Random predictions, right more often than not, as evaluation.py writes them."""
+    return random_predictions()
+
+
+def random_predictions():
+    """Predictions, right more often than not, as evaluation.py writes them."""
     rng = np.random.default_rng(0)
     true = rng.choice(4, 300, p=[0.1, 0.5, 0.3, 0.1])
     table = pd.DataFrame({"record": [f"A{n:05}" for n in range(300)], "label": np.array(list("ANO~"))[true]})

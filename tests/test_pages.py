@@ -2,17 +2,23 @@
 
 import base64
 import hashlib
+import json
 import re
 
 import numpy as np
 import pytest
 from browser import CHROMIUM, Browser
+from conftest import PROJECT
 from test_beats import heart
+from test_benchmark import random_predictions
 from test_episodes import windows
 
 import episodes
+import evaluation
 import pages
 import reasons
+import report
+import synthetic
 from reading import Recording
 
 NASTY = """<script>alert(1)</script> & "it's" \udcff.txt"""
@@ -128,18 +134,57 @@ def test_the_page_of_a_day_stays_small_and_says_what_it_leaves_out(folder):
     assert "needs the full installation" in text
 
 
+@pytest.fixture
+def run_page(tmp_path, monkeypatch):
+    """The page of two runs with random answers to synthetic recordings, one by the shipped model, and its path."""
+    rows = random_predictions().iloc[1:41]  # of A00001 to A00040
+    synthetic.write_dataset(tmp_path / "set", count=40)
+    monkeypatch.chdir(tmp_path)
+    for name, models in (("shipped", [str(PROJECT / "pretrained/improved.keras")]), ("other", [])):
+        folder = tmp_path / "figures" / name
+        folder.mkdir(parents=True)
+        rows.to_csv(folder / "predictions.csv", index=False)
+        known = {"labels": "reference", "protocol": "recordings that the model has not seen", "models": models}
+        metrics = evaluation.measure(rows, known, 0.3)
+        evaluation.draw(rows, metrics, folder)
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+    monkeypatch.setattr("sys.argv", ["report.py", "--run", "shipped", "other", "--data", "set"])
+    report.main()
+    return tmp_path / "figures/shipped/report.html"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium to open pages in")
+def test_the_page_of_a_run_in_a_browser(run_page, tmp_path):
+    text = run_page.read_text()
+    digest = hashlib.sha256((PROJECT / "pretrained/improved.keras").read_bytes()).hexdigest()
+    assert digest in text and "python main.py --recipe improved --run improved" in text
+    assert f"--model {PROJECT / 'pretrained/improved.keras'}" in text
+    for title in ("F1 on the validation split", "Hardest recordings"):  # which evaluation.py does not draw
+        assert f'alt="{title}' in text, title
+    assert not re.search(r"https?://|@import|url\(", text) and "default-src 'none'" in text
+    with Browser(tmp_path / "profile") as browser:
+        looks_well(browser, run_page, tmp_path)
+
+
+def looks_well(browser, page, folder):
+    """Check a page in both widths and colours: no complaint, nothing too wide or too pale; pictures go to `folder`."""
+    for width in (360, 1280):
+        for dark in (False, True):
+            browser.open(page, width, dark)
+            assert browser.faults() == [] and browser.overflow() <= 0, (page, width)
+            picture = folder / f"{page.name}-{width}-{dark}.png"
+            browser.picture(picture, whole=False)
+            assert picture.stat().st_size > 5000
+            assert browser.run(CONTRAST) == [], (page, width, dark)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium to open pages in")
 def test_pages_in_a_browser(folder, tmp_path):
     with Browser(tmp_path / "profile") as browser:
         for page in names(folder):
-            for width in (360, 1280):
-                for dark in (False, True):
-                    browser.open(folder / page, width, dark)
-                    assert browser.faults() == [] and browser.overflow() <= 0, (page, width)
-                    browser.picture(tmp_path / f"{page}-{width}-{dark}.png", whole=False)
-                    assert (tmp_path / f"{page}-{width}-{dark}.png").stat().st_size > 5000
-                    assert browser.run(CONTRAST) == [], (page, width, dark)
+            looks_well(browser, folder / page, tmp_path)
         browser.open(folder / "index.html", 1280)
         shown = "[...document.querySelectorAll('tbody tr')].filter(r => !r.hidden).map(r => r.cells[0].dataset.value)"
         browser.run("document.querySelector('[data-kind=refused]').click()")

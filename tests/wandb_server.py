@@ -72,6 +72,7 @@ class WandbServer:
     runs: name -> {"sweep": id or None, "config": plain dict, "history": rows, "summary": dict,
         "exit_code": int or None, "files": names uploaded, "state": pending/running/finished/failed,
         "params": what the sweep handed out or None, "project", "entity", "display_name"}.
+    artifacts: id -> {"name", "type", "run", "metadata": dict, "files": names uploaded, "committed": bool}.
     stop: names of runs that their agent shall be told to stop; for tests to fill.
     unknown: what was asked for and not understood or not answered properly.
     """
@@ -79,6 +80,7 @@ class WandbServer:
     def __init__(self, exhausted_after=None, seed=0):
         self.exhausted_after, self.key, self.url, self.env = exhausted_after, KEY, None, {}
         self.sweeps, self.runs, self.stop, self.unknown = {}, {}, set(), []
+        self.artifacts = {}
         self._agents, self._connections = {}, []  # agent ID -> sweep ID; sockets
         self._rng, self.lock = random.Random(seed), threading.RLock()
 
@@ -174,6 +176,45 @@ class WandbServer:
         edges = [{"node": self._run_node(name), "cursor": name} for name in names]
         runs = {"edges": edges, "pageInfo": {"endCursor": None, "hasNextPage": False}}
         return {"project": {"internalId": 1, "runCount": len(names), "readOnly": False, "runs": runs}}
+
+    # --- artifacts: their files, and the manifest that names them, are uploaded as a run's files are ---
+
+    def _gql_ArtifactType(self, v):
+        return {"project": None}  # no such type yet
+
+    def _gql_CreateArtifact(self, v):
+        given = v["input"]
+        name = f"artifact{len(self.artifacts) + 1}"
+        facts = json.loads(given.get("metadata") or "{}")
+        run = given.get("runName")
+        self.artifacts[name] = {"name": given["artifactCollectionName"], "type": given["artifactTypeName"], "run": run}
+        self.artifacts[name] |= {"metadata": facts, "files": set(), "committed": False}
+        artifact = {"id": name, "state": "PENDING", "artifactSequence": {"latestArtifact": None}}
+        return {"createArtifact": {"artifact": artifact}}
+
+    def _gql_CreateArtifactManifest(self, v):
+        url = f"{self.url}/upload/{quote(v['runName'])}/{quote(v['name'])}"
+        file = {"id": "file", "uploadUrl": url, "uploadHeaders": []}
+        return {"createArtifactManifest": {"artifactManifest": {"id": v["artifactID"], "file": file}}}
+
+    def _gql_UpdateArtifactManifest(self, v):
+        url = f"{self.url}/upload/{self.artifacts[v['artifactManifestID']]['run']}/manifest"
+        file = {"id": "file", "uploadUrl": url, "uploadHeaders": []}
+        return {"updateArtifactManifest": {"artifactManifest": {"id": v["artifactManifestID"], "file": file}}}
+
+    def _gql_CreateArtifactFiles(self, v):
+        edges = []
+        for file in v["input"]["artifactFiles"]:
+            artifact = self.artifacts[file["artifactID"]]
+            artifact["files"].add(file["name"])
+            url = f"{self.url}/upload/{quote(artifact['run'])}/{quote(file['name'])}"
+            node = {"storagePath": file["name"], "uploadUrl": url, "uploadHeaders": [], "uploadMultipartUrls": None}
+            edges.append({"node": node | {"name": file["name"], "artifact": {"id": file["artifactID"]}}})
+        return {"createArtifactFiles": {"files": {"edges": edges}}}
+
+    def _gql_CommitArtifact(self, v):
+        self.artifacts[v["artifactID"]]["committed"] = True
+        return {"commitArtifact": {"artifact": {"id": v["artifactID"], "digest": "digest"}}}
 
     def file_stream(self, name, body):
         """Take in a piece of a run's history, summary and exit code."""
