@@ -147,7 +147,7 @@ def compared(folder):
 def check(kind, folder, first=1, step=1):
     """How many places were tried; raises AssertionError where one of them is not survived."""
     full = kind == "full"
-    status, said = train(folder / "straight")
+    status, said = train(folder / "straight", full=full)
     assert status == 0, said
     expected, calls, tried = compared(folder / "straight"), int(said.split()[-1]), 0
     print(f"{calls} calls change the disk", flush=True)
