@@ -1,6 +1,6 @@
 """Trains a tiny `improved` again and again, each time stopped at another of its calls that change the disk.
 
-python tests/faults/steps.py kill|full FOLDER [FIRST STEP]      from the call FIRST on, each STEP-th
+python tests/faults/steps.py kill|full FOLDER [FIRST STEP]      from the call FIRST on (-1: the last), each STEP-th
 
 kill: by SIGKILL after the call; full: from the call on, the disk is full. Each time the same command is then given
 again and must end with what an undisturbed training ends with. Processes are forked from one that has imported all,
@@ -61,10 +61,11 @@ def stop_at(place, full):
             calls += 1
             if full and place and calls >= place:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            result = real(*given, **more)
-            if calls == place:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return result
+            try:
+                return real(*given, **more)
+            finally:  # also where it fails, as deleting a file that was renamed does
+                if calls == place and not full:
+                    os.kill(os.getpid(), signal.SIGKILL)
 
         return call
 
@@ -146,11 +147,11 @@ def compared(folder):
 def check(kind, folder, first=1, step=1):
     """How many places were tried; raises AssertionError where one of them is not survived."""
     full = kind == "full"
-    status, said = train(folder / "straight")
+    status, said = train(folder / "straight", full=full)
     assert status == 0, said
     expected, calls, tried = compared(folder / "straight"), int(said.split()[-1]), 0
     print(f"{calls} calls change the disk", flush=True)
-    for place in range(first, calls + 1, step):
+    for place in range(first if first > 0 else calls + 1 + first, calls + 1, step):
         here = folder / str(place)
         status, said = train(here, place, full)
         assert status == (2 if full else -signal.SIGKILL), (place, status, said)
