@@ -110,7 +110,7 @@ def _uneven(name, numbers, clock=False):
     if not clock and not _epoch(numbers) and not TIME_NAMES.intersection(_words(str(name))):
         return f"the column {name} was left out, for its numbers only rise", ""
     steps = np.abs(np.diff(numbers[np.isfinite(numbers)]))
-    gap = steps.max() / (np.median(steps) or np.inf)
+    gap = steps.max(initial=0) / ((np.median(steps) if steps.size else 0) or np.inf)
     jump = f", with a step of {gap:.0f} times the usual one" if gap > JUMP else ""
     return f"the times in the column {name} are uneven{jump} and were left out", (
         f"the times in the column {name} are uneven{jump}"

@@ -191,6 +191,11 @@ def test_dates_become_seconds(line, expected):
     assert texts.seconds(line) == expected
 
 
+def test_a_single_time_is_no_column_of_even_times():
+    _, notes = texts.read(b"0\x0b0:0\t0", "x.csv")
+    assert "the times in the column 2 are uneven and were left out" in notes
+
+
 @pytest.mark.parametrize("between", [",", ";", "\t", " "])
 @pytest.mark.parametrize("decimal", [".", ","])
 def test_long_texts_are_read_the_quick_way_with_the_same_numbers(between, decimal, monkeypatch):
