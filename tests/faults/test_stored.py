@@ -158,7 +158,7 @@ def test_a_name_too_long_is_one_sentence(tmp_path):
 def test_a_folder_that_cannot_be_entered_is_one_sentence(tmp_path):
     """By a process that is not root, which may enter any."""
     code = """
-import os, sys, shell, runs
+import os, sys, filelock, shell, runs  # nobody may read the packages
 from pathlib import Path
 os.setuid(65534)
 def main():
