@@ -86,20 +86,12 @@ def find(windows):
     """The episodes of fibrillation among some `Windows`, [(begin, end)] in s, by the `RULE`."""
     likely = scipy.ndimage.median_filter(windows.probabilities[:, 0], NEIGHBOURS, mode="nearest") > PROBABILITY
     found = []
-    for first, end in stretches(likely):
-        if not likely[first]:
-            continue
+    for first, end in quality.runs(likely):
         begin, end = windows.begins[first], windows.ends[end - 1]
         if found and begin - found[-1][1] <= GAP:
             begin = found.pop()[0]
         found.append((float(begin), float(end)))
     return [(begin, end) for begin, end in found if end - begin >= SHORTEST]
-
-
-def stretches(values):
-    """(first, end) of the stretches of equal values in `values` (n,), each as long as it can be."""
-    edges = np.r_[0, np.flatnonzero(values[1:] != values[:-1]) + 1, len(values)]
-    return list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
 
 
 def summary(windows):

@@ -262,9 +262,15 @@ def line(heights):
         return ""
     steps = np.diff(heights)
     made = [f"M0 {heights[0]}l"]
-    for first, end in episodes.stretches(steps):
+    for first, end in equal_runs(steps):
         made.append(f"{end - first} {(end - first) * steps[first]}")
     return made[0] + " ".join(made[1:]).replace(" -", "-")
+
+
+def equal_runs(values):
+    """(first, end) of the runs of equal values in `values` (n,), each as long as it can be."""
+    edges = np.r_[0, np.flatnonzero(values[1:] != values[:-1]) + 1, len(values)]
+    return list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
 
 
 def marks(places, kinds):
@@ -345,7 +351,7 @@ def _overview_line(course, begin, end, span, bounds):
     strip, shares = {}, {}
     for place, name in enumerate(CLASSES):
         shares[name] = float(np.mean(classes == place)) if len(classes) else 0.0
-        pieces = [(a, b) for a, b in episodes.stretches(classes) if classes[a] == place] if shares[name] else []
+        pieces = quality.runs(classes == place)
         if pieces:
             strip[name] = "".join(f"M{lefts[a]:.1f} 48H{rights[b - 1]:.1f}V60H{lefts[a]:.1f}z" for a, b in pieces)
     label = f"{episodes.clock(begin)} to {episodes.clock(end)}"

@@ -49,8 +49,8 @@ def faults(signal, sampling_rate):
     off[1:] |= jumps
     off[:-1] |= jumps
     flat = _long(high - low <= FLAT * usual, FLAT_SECONDS) | _long(_reach(high, low) <= QUIET * usual, QUIET_SECONDS)
-    found = [Fault(start * size, stop * size, "off the scale") for start, stop in _runs(off)]
-    for start, stop in _runs(flat & ~off):
+    found = [Fault(start * size, stop * size, "off the scale") for start, stop in runs(off)]
+    for start, stop in runs(flat & ~off):
         found.append(Fault(start * size, len(signal) if stop == count else stop * size, "flat"))
     return sorted(found)
 
@@ -65,7 +65,7 @@ def _reach(high, low):
 def _long(where, seconds):
     """`where` (blocks,), of which only runs of so many seconds are left."""
     left = np.zeros(len(where), bool)
-    for start, stop in _runs(where):
+    for start, stop in runs(where):
         left[start:stop] = stop - start >= seconds / BLOCK
     return left
 
@@ -84,22 +84,27 @@ def _usual_range(high, low):
     return np.median(moving[moving > 0.02 * np.quantile(moving, 0.75)])
 
 
-def _runs(where):
-    """(start, stop) of each run of True in `where` (n,)."""
+def runs(where):
+    """[(start, stop)] of the runs of True in `where` (n,)."""
     edges = np.flatnonzero(np.diff(np.r_[False, where, False]))
     return list(zip(edges[::2], edges[1::2], strict=True))
 
 
 def stretches(signal, sampling_rate):
     """[(start, stop)] in samples of what lies between the `faults` of `signal` (samples,) and lasts long enough."""
+    return between(faults(signal, sampling_rate), len(signal), sampling_rate)
+
+
+def between(known, samples, sampling_rate):
+    """The `stretches` of a recording of so many samples, of which the `Fault`s are `known`."""
     margin, least = round(MARGIN * sampling_rate), LEAST_SECONDS * sampling_rate
     begin, found = 0, []
-    for fault in faults(signal, sampling_rate):
+    for fault in known:
         found.append((begin, fault.start - margin))
         begin = max(begin, fault.stop + margin)
     if not found:
-        return [(0, len(signal))]
-    return [(start, stop) for start, stop in [*found, (begin, len(signal))] if stop - start >= least]
+        return [(0, samples)]
+    return [(start, stop) for start, stop in [*found, (begin, samples)] if stop - start >= least]
 
 
 def cut(signals, sampling_rates):

@@ -58,8 +58,8 @@ def read(path, lead=None, fs=None, unit=None):
     found = no_signal(signal)
     if found:
         raise UserError(f"{path}: {name} holds {found}, and no ECG; {another}")
-    good = quality.stretches(signal, rate)
-    told = _left_out(quality.faults(signal, rate), rate)
+    faults = quality.faults(signal, rate)
+    good, told = quality.between(faults, len(signal), rate), _left_out(faults, rate)
     if not good:
         raise UserError(f"{path} has no {quality.LEAST_SECONDS} s that are whole ({'; '.join(told)}); {another}")
     if unit != "raw":

@@ -24,7 +24,7 @@ import runs
 from recipes import CLASSES, Recipe
 from shell import UserError, parser, run_name, run_script, say
 
-PACKAGES = ("keras", "tensorflow", "numpy", "scipy", "scikit-learn", "lightgbm", "sleepecg", "neurokit2")
+PACKAGES = ("keras", "tensorflow", "numpy", "scipy", "scikit-learn", "lightgbm", "sleepecg", "onnxruntime")
 RULES = {
     "class named": "the class named",
     "balanced": "largest sum of both on validation",
