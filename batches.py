@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process
 
-from shell import UserError, say
+from shell import UserError, say, writing
 
 CHUNK = 64  # recordings that are handed to a worker at a time, of whom each gets at least four turns
 DEATHS = 3  # of workers in a row, without a chunk done, after which something is wrong with more than one of them
@@ -127,6 +127,17 @@ def answered(path, names, fingerprint):
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from error
     return known
+
+
+def drop(path, files):
+    """Take the rows of the `files`, a set, out of the CSV file `path`, which `append` wrote and `answered` has read."""
+    text = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+    with writing(path) as temporary, open(path, **text) as old, open(temporary, "w", **text) as new:
+        rows = csv.reader(old)
+        header = next(rows)
+        writer = csv.writer(new, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(row for row in rows if row[header.index("file")] not in files)
 
 
 def _whole_lines(file):

@@ -16,7 +16,8 @@ classified, 1 some file or the model cannot be used (the rest is classified all 
 disk that does not take the output.
 
 With --csv FILE each row is written as soon as it is known, in the order in which they come; a column more, fingerprint,
-tells the model and the flags. Recordings that have a row in the file are not classified again.
+tells the model and the flags. Recordings that have an answer in the file are not classified again; what failed is
+tried again.
 """
 
 import csv
@@ -84,7 +85,7 @@ def show(paths, arguments):
 
 
 def write_csv(paths, arguments):
-    """Append the rows of those `paths` that have none yet to the file of --csv; (how many failed, how many it has)."""
+    """Append the rows of those `paths` that have no answer yet to the file of --csv; (how many failed, how many it has)."""
     names = [*columns(arguments.explain), "fingerprint"]
     settings = [digests(arguments.model), arguments.options, arguments.confidence]
     fingerprint = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]
@@ -97,6 +98,10 @@ def write_csv(paths, arguments):
 def _continue_csv(paths, arguments, names, fingerprint):
     """{file: whether it failed} of all rows in the file of --csv, after those that it lacked were appended."""
     known = batches.answered(arguments.csv, names, fingerprint)
+    failed = {name for name in map(_written, paths) if known.get(name)}
+    if failed:  # they may have been mended
+        batches.drop(arguments.csv, failed)
+        known = {name: error for name, error in known.items() if name not in failed}
     own = Path(arguments.csv).resolve()  # which may lie in the folder of the recordings
     new = [path for path in paths if _written(path) not in known and path.resolve() != own]
 

@@ -39,6 +39,18 @@ def test_a_table_continues_after_a_kill_in_the_middle_of_a_row(tmp_path):
     assert batches.answered(path, NAMES, "mine") == {} and path.read_bytes() == b""
 
 
+def test_rows_that_failed_are_dropped_to_be_tried_again(tmp_path):
+    path = tmp_path / "table.csv"
+    rows = [row("a.hea", "bad"), row("two\nlines.hea", "=worse"), row('"b", \udcff.hea')]
+    batches.append(path, NAMES, [rows[0], rows[2]])
+    expected = path.read_bytes().replace(b"a.hea,N,bad,mine\n", b"")
+    path.unlink()
+    batches.append(path, NAMES, rows)
+    batches.drop(path, {"a.hea", "two\nlines.hea"})
+    assert path.read_bytes() == expected
+    assert list(batches.answered(path, NAMES, "mine").values()) == [False]
+
+
 def test_a_table_of_another_model_or_of_other_columns_is_refused_and_left(tmp_path):
     path = tmp_path / "table.csv"
     batches.append(path, NAMES, [row("a.hea")])

@@ -187,7 +187,12 @@ def test_a_table_in_the_folder_of_its_recordings_continues(trained, classify):
     assert text.startswith(first) and [row["file"] for row in rows] == [
         f"texts/{name}.txt" for name in ("one", "three", "two")
     ]
-    assert classify(*command)[0] == 1 and (folder / "answers.csv").read_text() == text
+    np.savetxt(folder / "three.txt", 2 * signal)  # mended
+    assert classify(*command)[0] == 0
+    mended = list(csv.DictReader((folder / "answers.csv").open()))
+    assert mended[:2] == [rows[0], rows[2]] and mended[2]["file"] == rows[1]["file"] and not mended[2]["error"]
+    text = (folder / "answers.csv").read_text()
+    assert classify(*command)[0] == 0 and (folder / "answers.csv").read_text() == text
     _, printed, _ = classify("--csv", "texts/one.txt", "--fs", "300", "--unit", "uV")
     assert printed.splitlines()[1] == first.splitlines()[1].rsplit(",", 1)[0]
     status, _, err = classify(*command, "--confidence", "0.6")
