@@ -89,9 +89,9 @@ def _together(recordings, models):
     import members
 
     signals, rates, _ = zip(*recordings, strict=True)
-    rows, owners = members.measure(signals, rates, keep=False)
-    answers = members.classify(models, signals, rates, False, (rows, owners))
-    return [(probabilities, rows[owners == place]) for place, probabilities in enumerate(answers)]
+    measured = members.measure(signals, rates, keep=False)
+    answers = members.classify(models, signals, rates, False, measured)
+    return [(probabilities, measured.rows[measured.owners == place]) for place, probabilities in enumerate(answers)]
 
 
 def _in_windows(row, recording, models, wanted):

@@ -9,9 +9,7 @@ leaves of the waves: the larger side of the QRS complexes is brought upward and 
 import functools
 import itertools
 import warnings
-from collections import defaultdict, namedtuple
-from hashlib import sha256
-from importlib.metadata import version
+from collections import namedtuple
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +17,10 @@ import scipy.ndimage
 import scipy.signal
 
 import preprocessing
-from shell import parser, progress, read_arrays, run_script, write_arrays
+from shell import parser, run_script
 
-KEPT = Path("data/beats")
 PACKAGES = ("sleepecg",)  # that find the R peaks, beside our own code
 RATE = 300  # Hz, of everything below: that of the challenge's recordings
-LONGEST = 61  # s, of what is measured as one: no recording of the challenge is longer
 BEFORE, AFTER = 0.3, 0.5  # s of a beat before and after its R peak
 TOGETHER = 0.06  # s within which two detectors mean the same beat
 LEAST = 4  # intervals, or beats, below which nothing is said about them
@@ -196,10 +192,10 @@ def find(signal, sampling_rate):
 
     signal: (samples,) in any unit, without NaN, at `sampling_rate` in Hz.
     """
-    return {name: peaks / RATE for name, peaks in _detect(condition(signal, sampling_rate)).items()}
+    return {name: peaks / RATE for name, peaks in detect(condition(signal, sampling_rate)).items()}
 
 
-def _detect(conditioned):
+def detect(conditioned):
     """Samples of the R peaks in a `Conditioned` signal, (beats,) each, by detector."""
     signal = conditioned.signal
     if len(signal) < 2 * RATE or not signal.any():
@@ -252,61 +248,14 @@ def measure(signal, sampling_rate):
     signal: (samples,) in any unit, without NaN, at `sampling_rate` in Hz.
     """
     conditioned = condition(signal, sampling_rate)
-    values = _measure(conditioned, _detect(conditioned))
+    return measured(conditioned, detect(conditioned))
+
+
+def measured(conditioned, peaks):
+    """The `MEASUREMENTS` of a `Conditioned` signal whose R peaks `detect` found; float32 (measurements,)."""
+    values = _measure(conditioned, peaks)
     row = np.array([values.get(name, np.nan) for name, _, _ in MEASUREMENTS], np.float32)
     return np.where(np.isfinite(row), row, np.float32(np.nan))
-
-
-def windows(signals, sampling_rates):
-    """Recordings cut into as few windows of at most `LONGEST` seconds as cover them, evenly spaced.
-
-    Returns [((samples,), sampling rate)] and the recording of each, (windows,).
-    """
-    cut, owners = [], []
-    for owner, (signal, rate) in enumerate(zip(signals, sampling_rates, strict=True)):
-        size = round(LONGEST * rate)
-        for start in np.linspace(0, max(len(signal) - size, 0), max(-(-len(signal) // size), 1)).astype(int):
-            cut.append((signal[start : start + size], rate))
-            owners.append(owner)
-    return cut, np.array(owners, int)
-
-
-def measure_all(signals, sampling_rates, keep=True):
-    """The `MEASUREMENTS` of the `windows` of many recordings, float32 (windows, measurements), and their owners.
-
-    signals: [(samples,)]; sampling_rates: Hz. keep: draw a progress bar, use all cores, and keep the rows in `KEPT`, in
-    16 files, so that an interrupted call continues and no recording is measured twice.
-    """
-    pairs, owners = windows(signals, sampling_rates)
-    if not keep:
-        return np.array([measure(*pair) for pair in pairs]), owners
-    import joblib
-
-    made_by = sha256(Path(__file__).read_bytes())
-    made_by.update(" ".join(map(version, PACKAGES)).encode())
-    keys = [sha256(f"{signal.dtype} {rate} ".encode() + signal.tobytes()).hexdigest() for signal, rate in pairs]
-    files = defaultdict(list)
-    for place, key in enumerate(keys):
-        files[KEPT / made_by.hexdigest()[:16] / f"{key[0]}.npz"].append(place)
-    rows = np.empty((len(keys), len(MEASUREMENTS)), np.float32)
-    with progress(len(keys), "measuring heartbeats", "recording") as bar:
-        for path, places in files.items():
-            kept = read_arrays(path, _are_measurements) or {"keys": np.empty(0, str), "rows": rows[:0]}
-            known = dict(zip(kept["keys"].tolist(), kept["rows"], strict=True))
-            new = [place for place in places if keys[place] not in known]
-            if new:
-                cores = -1 if len(new) > 20 else 1  # other processes take seconds to start
-                measured = joblib.Parallel(cores)(joblib.delayed(measure)(*pairs[place]) for place in new)
-                known |= zip([keys[place] for place in new], measured, strict=True)
-                write_arrays(path, keys=list(known), rows=np.array(list(known.values()), np.float32))
-            rows[places] = [known[keys[place]] for place in places]
-            bar.update(len(places))
-    return rows, owners
-
-
-def _are_measurements(arrays):
-    keys, rows = arrays["keys"], arrays["rows"]
-    return keys.dtype.kind == "U" and rows.dtype == np.float32 and rows.shape == (len(keys), len(MEASUREMENTS))
 
 
 def middle(rows):
@@ -325,7 +274,7 @@ def typical(rows):
 
 
 def _measure(conditioned, peaks):
-    """Values of the measurements that can be made, by name; peaks: as `_detect` finds them."""
+    """Values of the measurements that can be made, by name; peaks: as `detect` finds them."""
     if not conditioned.signal.any():
         return {}
     signal, values = conditioned.signal, {}
@@ -445,7 +394,7 @@ WHOLE, QRS, WIDE, P, T = (
 )
 
 
-def _correlation(first, second):
+def correlation(first, second):
     """Pearson's correlation of the last axes."""
     first, second = (each - each.mean(-1, keepdims=True) for each in (first, second))
     return (first * second).sum(-1) / np.maximum(np.sqrt((first**2).sum(-1) * (second**2).sum(-1)), 1e-9)
@@ -460,14 +409,14 @@ def _beats(signal, peaks):
         return {}
     beats = signal[peaks[whole][:, None] + np.arange(-before, after)].astype(np.float32)
     usual = np.median(beats[:MOST], axis=0)
-    good = _correlation(beats[:, WHOLE], usual[WHOLE]) > 0.8
+    good = correlation(beats[:, WHOLE], usual[WHOLE]) > 0.8
     good = good if good.sum() >= LEAST else np.full(len(beats), True)
     usual = np.median(beats[good][:MOST], axis=0)
     height = max(usual[before], 0.1)
     beats, usual = beats / height, usual / height
     area = np.abs(beats[:, WIDE]).sum(1) / np.maximum(np.abs(beats[:, WIDE]).max(1), 1e-6)
     area /= np.abs(usual[WIDE]).sum() / np.abs(usual[WIDE]).max()
-    likeness = [_correlation(beats[:, part], usual[part]) for part in (WHOLE, QRS, P)]
+    likeness = [correlation(beats[:, part], usual[part]) for part in (WHOLE, QRS, P)]
     leading, following = np.r_[np.nan, intervals][whole], np.r_[intervals, np.nan][whole]
     values = _likeness(*likeness, good) | _p_wave(beats[good], usual) | _waves(beats[:, before], usual)
     values |= {"R": height} | _quantiles("width", area, (5, 50, 90, 100))
@@ -547,18 +496,22 @@ def _early(qrs, usual, leading, following, area, likeness, p_likeness):
         "early QRS likeness": likeness[early].mean(),
         "early P likeness": p_likeness[early].mean(),
         "early spread": leading[early].std() / usually if early.sum() > 1 else np.nan,
-        "early unity": _correlation(qrs[early], middle).mean() if early.sum() > 1 else np.nan,
-        "early against usual": _correlation(middle, usual),
+        "early unity": correlation(qrs[early], middle).mean() if early.sum() > 1 else np.nan,
+        "early against usual": correlation(middle, usual),
     }
+
+
+def rests(signal, peaks):
+    """What lies between T and P, (samples,) each, before all but the first of the beats at samples `peaks` (beats,)."""
+    return [
+        signal[peak + round(min(0.42 * RATE, 0.55 * (following - peak))) : following - round(0.05 * RATE)]
+        for peak, following in itertools.pairwise(peaks)
+    ]
 
 
 def _rest(signal, peaks):
     """The measurements `REST` of a signal (samples,) whose usual R is 1, with R peaks at samples `peaks` (beats,)."""
-    pieces = [
-        signal[peak + round(min(0.42 * RATE, 0.55 * (following - peak))) : following - round(0.05 * RATE)]
-        for peak, following in itertools.pairwise(peaks)
-    ]
-    pieces = [piece for piece in pieces if 0.2 * RATE < len(piece) < 2 * RATE]
+    pieces = [piece for piece in rests(signal, peaks) if 0.2 * RATE < len(piece) < 2 * RATE]
     if not pieces:
         return {}
     power = np.zeros(RATE // 2 + 1)

@@ -105,20 +105,19 @@ def match(rows, path, table, folds=None):
     if len(rows) > len(scored):
         say(f"note: {len(rows) - len(scored):,} of the {len(rows):,} lines are of other recordings and are left out")
     if not {"heart_rate", "agreement"} <= set(scored):
-        import beats
+        import measuring
 
-        scored = add_heartbeats(scored, scored, beats.measure_all(scored.signal, scored.sampling_rate))
+        scored = add_heartbeats(scored, scored, measuring.measure_all(scored.signal, scored.sampling_rate))
     return scored.drop(columns=["signal", "sampling_rate"])
 
 
 def add_heartbeats(rows, table, measured):
-    """`rows` with the columns that `GROUPS` needs of their recordings, `table`; measured: by `beats.measure_all`."""
+    """`rows` with the columns that `GROUPS` needs of their recordings, `table`; measured: `measuring.Measured`."""
     import beats
 
     names = [name for name, _, _ in beats.MEASUREMENTS]
-    values, owners = measured
-    windows = pd.DataFrame(values[:, [names.index("heart rate"), names.index("agreement")]])
-    heart_rate, agreement = windows.groupby(owners).median().to_numpy().T
+    windows = pd.DataFrame(measured.rows[:, [names.index("heart rate"), names.index("agreement")]])
+    heart_rate, agreement = windows.groupby(measured.owners).median().to_numpy().T
     return rows.assign(seconds=dataset.seconds(table), heart_rate=heart_rate, agreement=agreement)
 
 

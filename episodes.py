@@ -53,9 +53,9 @@ def classify(models, signal, sampling_rate, bar=None):
     for start in range(0, len(places), CHUNK):
         pieces = [signal[first:end] - np.median(signal[first:end]) for first, end in places[start : start + CHUNK]]
         rates = [sampling_rate] * len(pieces)
-        measured, owners = members.measure(pieces, rates, keep=False)
-        probabilities.append(members.classify(models, pieces, rates, False, (measured, owners)))
-        rows += [beats.middle(measured[owners == place]) for place in range(len(pieces))]
+        measured = members.measure(pieces, rates, keep=False)
+        probabilities.append(members.classify(models, pieces, rates, False, measured))
+        rows += [beats.middle(measured.rows[measured.owners == place]) for place in range(len(pieces))]
         if bar is not None:
             bar.update(len(pieces))
     begins, ends = (places / sampling_rate).T

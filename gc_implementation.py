@@ -146,19 +146,18 @@ def explain(saved, recording, path):
     import members
     import plotting
     import reasons
-    import trees
 
     network, recipe = saved.network, saved.card.recipe
     images = preprocessing.Images([recording.signal], [recording.sampling_rate], recipe)
     pixels = images[:]
     probabilities = inference.predict(network, pixels, batch_size=1)  # filling a batch up would take as long as sixteen
-    measured = beats.measure_all([recording.signal], [recording.sampling_rate], keep=False)
+    measured = members.measure([recording.signal], [recording.sampling_rate], keep=False)
     said = {"network": preprocessing.vote(probabilities, images.owners)}
-    if saved.trees:
-        said["trees"] = trees.classify(saved.trees, measured)
+    for member in members.names(saved)[1:]:
+        said[member] = members.by_heartbeats(saved, member, measured)
     voted = members.joined(said, saved.card.calibration)[0]
     predicted = int(voted.argmax())
-    why = reasons.explain(voted, measured[0], [saved])["sentence"]
+    why = reasons.explain(voted, measured.rows, [saved])["sentence"]
     plain = [place for place, piece in enumerate(images.pieces) if piece.rate == recording.sampling_rate]
     best = max(plain, key=lambda place: probabilities[place, predicted])
     begin = images.pieces[best].start / recipe.sampling_rate

@@ -112,6 +112,7 @@ def train(table, recipe, run, data, mode):
     import pandas as pd
 
     import plotting
+    import rhythm
     import scoring
     import training
 
@@ -122,7 +123,8 @@ def train(table, recipe, run, data, mode):
             say(f"{run.model} is finished, by this recipe and on these recordings; delete it to train it again")
         else:
             card = learn(table, recipe, run, fingerprint, data, mode)
-        run.checkpoint.unlink(missing_ok=True)
+        for trained in (run, *rhythm.parts(run)):
+            trained.checkpoint.unlink(missing_ok=True)
     history = pd.DataFrame(card.history)
     plotting.training_f1(history, run.figures / "training_f1.png")
     best = history.loc[history.avg_F1_score.idxmax()]
@@ -131,7 +133,7 @@ def train(table, recipe, run, data, mode):
         f"challenge (N, A, O) {best.challenge_F1:.4f}"
     )
     steps = ["calibrated on this split"] * recipe.calibrate + ["with its whole vote"] * bool(recipe.vote_stretch)
-    steps += ["joined by its trees"] * ("trees" in recipe.members)
+    steps += ["joined by its other members"] * (recipe.members != "network")
     if steps:
         print(
             f"the model that is kept, {', '.join(steps)}: 4-class {card.scores['avg_F1_score']:.4f}, "
@@ -188,9 +190,9 @@ def learn(table, recipe, run, fingerprint, data, mode):
 
 
 def finish(card, run, train, validation):
-    """Fit the trees to the `train` split, calibrate and score all on `validation`, and return the final `Card`.
+    """Train the other members on the `train` split, calibrate and score all on `validation`; return the final `Card`.
 
-    The model, its trees, its calibration and its history appear in one step, after which the training is finished.
+    The model, its members, its calibration and its history appear in one step, after which the training is finished.
     """
     import members
     import scoring
@@ -202,15 +204,21 @@ def finish(card, run, train, validation):
         card = card._replace(scores={key: best[key] for key in scoring.SCORES})
         runs.finish(run.model, card, onnx=light_copy(recipe, run))
         return card
-    saved, labels = runs.load(run.model), dataset.labels(validation)
+    saved, labels, sequence = runs.load(run.model), dataset.labels(validation), None
     if "trees" in recipe.members:
-        import beats
+        import measuring
         import trees
 
-        measured = beats.measure_all(train.signal, train.sampling_rate)
-        boosters = trees.fit(measured, dataset.labels(train), recipe)
+        measured = measuring.measure_all(train.signal, train.sampling_rate)
+        saved = saved._replace(trees=trees.fit(measured, dataset.labels(train), recipe))
         card = card._replace(measured=trees.provenance())
-        saved = saved._replace(trees=boosters)
+    if "rhythm" in recipe.members:
+        import inference
+        import rhythm
+
+        shown = measuring.measure_all(validation.signal, validation.sampling_rate)
+        sequence = rhythm.fit(measured, dataset.labels(train), shown, labels, recipe, run, card.fingerprint)
+        saved = saved._replace(rhythm=inference.Onnx(sequence))
     said = members.answers(saved._replace(card=card), validation.signal, validation.sampling_rate)
     if recipe.calibrate:
         together = [{member: each} for member, each in said.items()] + [said] * (len(said) > 1)
@@ -222,7 +230,7 @@ def finish(card, run, train, validation):
         say(f"calibrated on the validation split: logits times {factor:.2f}, {shown}")
     chosen = members.joined(said, card.calibration).argmax(1)
     card = card._replace(scores=scoring.epoch_scores(scoring.confusion_matrix(labels, chosen)))
-    runs.finish(run.model, card, saved.trees, light_copy(recipe, run))
+    runs.finish(run.model, card, saved.trees, light_copy(recipe, run), sequence)
     return card
 
 

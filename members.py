@@ -1,6 +1,6 @@
-"""What the members of a saved model say of recordings, its network and its trees, and their one answer.
+"""What the members of a saved model say of recordings, its networks and its trees, and their one answer.
 
-Two that err elsewhere know more together than each alone: their logits are averaged, and the mean is calibrated.
+Those that err elsewhere know more together than each alone: their logits are averaged, and the mean is calibrated.
 """
 
 import numpy as np
@@ -12,6 +12,11 @@ import quality
 from shell import progress
 
 
+def names(saved):
+    """The members of a `runs.Saved` that can answer: until its training is finished, the network alone."""
+    return saved.card.recipe.members.split(",") if saved.card.measured else ["network"]
+
+
 def answers(saved, signals, sampling_rates, keep=True, measured=None):
     """{member: probabilities (recordings, 4)}, not calibrated, of recordings, each of shape (samples,).
 
@@ -19,14 +24,24 @@ def answers(saved, signals, sampling_rates, keep=True, measured=None):
     bars. measured: what `measure` makes of the recordings, where it is known.
     """
     said = {}
-    for member in saved.card.recipe.members.split(","):
-        if member == "trees":
-            import trees  # slow to import, and many models have none
-
-            said[member] = trees.classify(saved.trees, measured or measure(signals, sampling_rates, keep))
-        else:
+    for member in names(saved):
+        if member == "network":
             said[member] = by_network(saved.network, saved.card.recipe, signals, sampling_rates, keep)
+        else:
+            measured = measured or measure(signals, sampling_rates, keep)
+            said[member] = by_heartbeats(saved, member, measured)
     return said
+
+
+def by_heartbeats(saved, member, measured):
+    """Probabilities (recordings, 4) by the `member` rhythm or trees of a `runs.Saved` for what `measure` returns."""
+    if member == "rhythm":
+        import rhythm
+
+        return rhythm.classify(saved.rhythm, measured)
+    import trees  # slow to import, and many models have none
+
+    return trees.classify(saved.trees, measured)
 
 
 def by_network(network, recipe, signals, sampling_rates, keep=True):
@@ -47,12 +62,12 @@ def by_network(network, recipe, signals, sampling_rates, keep=True):
 
 
 def measure(signals, sampling_rates, keep=True):
-    """What `beats.measure_all` makes of the parts of recordings that hold an ECG, with the recording of each row."""
-    import beats
+    """The `measuring.Measured` form of the parts of recordings that hold an ECG, with the recording of each window."""
+    import measuring
 
     parts, rates, owners = quality.cut(signals, sampling_rates)
-    rows, measured = beats.measure_all(parts, rates, keep)
-    return rows, owners[measured]
+    measured = measuring.measure_all(parts, rates, keep)
+    return measured._replace(owners=owners[measured.owners])
 
 
 def joined(said, calibrations):
@@ -72,12 +87,12 @@ def voices(models, signals, sampling_rates, keep=True, measured=None):
 
     models: [`runs.Saved`], whose probabilities are averaged; the rest as `answers` takes it.
     """
-    if measured is None and any(saved.trees for saved in models):
+    if measured is None and any(len(names(saved)) > 1 for saved in models):
         measured = measure(signals, sampling_rates, keep)
     said = [answers(saved, signals, sampling_rates, keep, measured) for saved in models]
-    names = list(dict.fromkeys(name for each in said for name in each))
+    every = list(dict.fromkeys(name for each in said for name in each))
     heard = {}
-    for some in [names, *([name] for name in names if len(names) > 1)]:
+    for some in [every, *([name] for name in every if len(every) > 1)]:
         heard[",".join(some)] = np.mean(
             [
                 joined({name: each[name] for name in some if name in each}, saved.card.calibration)

@@ -85,7 +85,7 @@ def show(paths, arguments):
 
 
 def write_csv(paths, arguments):
-    """Append the rows of those `paths` that have no answer yet to the file of --csv; (how many failed, how many it has)."""
+    """Append the rows of those `paths` that the file of --csv has no answer to; (how many failed, how many it has)."""
     names = [*columns(arguments.explain), "fingerprint"]
     settings = [digests(arguments.model), arguments.options, arguments.confidence]
     fingerprint = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]

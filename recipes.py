@@ -81,7 +81,7 @@ class Recipe:
     weight_average: float = setting("training", 0.0, "epochs over which the weights that are kept are a moving average; 0: none", "[0, 100]")
     batch_size: int = setting("training", 16, "recordings per training step", "[1, 100000]")
     epochs: int = setting("training", 100, "passes over the training split", "[1, 100000]")
-    members: str = setting("members", "network", "who answers: the network, or the network and boosted trees on measured heartbeats, their logits averaged", choices=("network", "network,trees"))
+    members: str = setting("members", "network", "who answers, their logits averaged: the network of images, networks of the sequence of beats (rhythm), boosted trees on measured heartbeats", choices=("network", "network,trees", "network,rhythm,trees"))
     calibrate: bool = setting("members", False, "scale and shift the logits for the likelihood and F1 of the validation split")
     # The trees', chosen on the validation parts of the published folds; `training.fingerprint` knows them by their group.
     trees_rounds: int = setting("trees", 350, "trees of each class; of those with random splits 12/7 as many", "[1, 10000]")
@@ -216,7 +216,7 @@ RECIPES = {
         weight_average=1.25,  # evens out the steps of the last epochs
         batch_size=32,  # faster than 16 on a CPU
         epochs=30,  # half an hour on a slow CPU core
-        members="network,trees",  # they err on different recordings
+        members="network,rhythm,trees",  # they err on different recordings
         calibrate=True,  # N/A/O 0.812 → 0.821, loss 0.408 → 0.403
     ),
 }  # fmt: skip

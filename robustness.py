@@ -125,10 +125,10 @@ def measure(models, table):
     true, before = dataset.labels(table), {}
     for name in CHANGES:
         row, changed = {}, change(name, table.signal, table.sampling_rate)
-        rows, owners = members.measure(*changed)
-        values = [beats.typical(rows[owners == place]) for place in range(len(table))]
+        measured = members.measure(*changed)
+        values = [beats.typical(measured.rows[measured.owners == place]) for place in range(len(table))]
         usable = [quality.seconds(*pair) for pair in zip(*changed, strict=True)]
-        for some, probabilities in members.voices(models, *changed, measured=(rows, owners)).items():
+        for some, probabilities in members.voices(models, *changed, measured=measured).items():
             sure = [not quality.doubts(*answer) for answer in zip(probabilities, values, usable, strict=True)]
             chosen = probabilities.argmax(1)
             matrix = scoring.confusion_matrix(true, chosen)

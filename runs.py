@@ -22,17 +22,19 @@ import inference
 from recipes import CLASSES, Recipe
 from shell import UserError, parser, reason, run_name, run_script, say, shortened, writing
 
-# Files in the Keras zip file, which Keras passes over: the card, the text of each booster, the network once more.
-CARD, TREES, ONNX = "recipe.json", "trees-{}.txt", "network.onnx"
+# Files in the Keras zip file, which Keras passes over: the card, the text of each booster, the network once more, and
+# the networks of the sequence of beats.
+CARD, TREES, ONNX, RHYTHM = "recipe.json", "trees-{}.txt", "network.onnx", "rhythm.onnx"
 
 CONFIG = "config.json"
 # The most bytes of a member, weights and values of an image or layer: some times those of the largest of our networks.
-MOST = {CARD: 20_000_000, CONFIG: 20_000_000, ONNX: 100_000_000, "metadata.json": 100_000}
+MOST = {CARD: 20_000_000, CONFIG: 20_000_000, ONNX: 100_000_000, RHYTHM: 100_000_000, "metadata.json": 100_000}
 MOST_WEIGHTS, MOST_PIXELS = 250_000_000, 5_000_000
 NO_MODEL = "which no model of main.py has; do not trust it, and name another"
 
-# network: a Keras model or an `inference.Onnx`; trees: LightGBM's boosters (none where it has no trees); card: a `Card`
-Saved = namedtuple("Saved", "network trees card")
+# network: a Keras model or an `inference.Onnx`; trees: LightGBM's boosters (none where it has no trees); card: a
+# `Card`; rhythm: an `inference.Onnx`, or None.
+Saved = namedtuple("Saved", "network trees card rhythm", defaults=[None])
 Card = namedtuple(
     "Card", "recipe seen fingerprint data calibration history scores measured", defaults=[None, (), None, None]
 )
@@ -41,15 +43,19 @@ Card.__doc__ = """What a model tells of itself.
 recipe: its `Recipe`; seen: the records it was trained or chosen on; fingerprint: that of its training; data: where
 its recordings were; calibration: {members: (factor, shifts) of their logits}, or None; history: a row of logs per
 epoch; scores: its F1 scores on the validation split when it was finished, None while its training goes on; measured:
-{measurements: their names, package: version} of its trees, or None.
+{measurements: their names, sequence: what its networks see of a beat, package: version} of its heartbeats, or None.
 """
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """The files of the run `name`, relative to the current folder."""
+    """The files of the run `name`, relative to the current folder.
+
+    member: the end of the names of what the training of another member than the network leaves.
+    """
 
     name: str
+    member: str = ""
 
     @property
     def model(self):
@@ -57,11 +63,11 @@ class Run:
 
     @property
     def checkpoint(self):
-        return Path("models", f"{self.name}.checkpoint.npz")
+        return Path("models", f"{self.name}{self.member}.checkpoint.npz")
 
     @property
     def history(self):
-        return Path("models", f"{self.name}.csv")
+        return Path("models", f"{self.name}{self.member}.csv")
 
     @property
     def figures(self):
@@ -120,13 +126,12 @@ def save(network, card, path):
             archive.writestr(CARD, _card_text(card))
 
 
-def finish(path, card, trees=(), onnx=None):
-    """Write the network in `path` again, with another `Card`, and with `trees`, LightGBM's boosters, and the network as
-    `onnx`, bytes or None, in one step.
+def finish(path, card, trees=(), onnx=None, rhythm=None):
+    """Write the network in `path` again, with another `Card`, and with `trees`, LightGBM's boosters, the network as
+    `onnx` and the networks `rhythm`, bytes or None, in one step.
     """
     texts = {TREES.format(place): booster.model_to_string() for place, booster in enumerate(trees)}
-    if onnx:
-        texts[ONNX] = onnx
+    texts |= {name: content for name, content in ((ONNX, onnx), (RHYTHM, rhythm)) if content}
     _put(path, texts | {CARD: _card_text(card)})
 
 
@@ -209,6 +214,8 @@ def _check_card(card):
         raise ValueError("its scores are none")
     if card.measured is not None and not isinstance(card.measured["measurements"], list):
         raise ValueError("its measurements are no list")
+    if "rhythm" in card.recipe.members and card.measured and not card.measured.get("sequence"):
+        raise ValueError("it does not tell what its networks see of a beat")
     if card.calibration is not None:
         members = card.recipe.members.split(",")
         for some in {card.recipe.members, *members}:
@@ -232,8 +239,10 @@ def load(path, light=False):
     """
     card = read_card(path)
     try:
-        network = light and _onnx(path)
-        return Saved(network or _keras(path), _trees(path, card) if card.measured else [], card)
+        network = light and _has_onnx(path) and _onnx(path, ONNX)
+        boosters = _trees(path, card) if card.measured else []
+        rhythm = _onnx(path, RHYTHM) if card.measured and "rhythm" in card.recipe.members else None
+        return Saved(network or _keras(path), boosters, card, rhythm)
     except (UserError, ModuleNotFoundError):
         raise
     except Exception as error:
@@ -242,11 +251,14 @@ def load(path, light=False):
         ) from error
 
 
-def _onnx(path):
-    if not find_spec("onnxruntime"):
-        return None
+def _onnx(path, name):
     with zipfile.ZipFile(path) as archive:
-        return inference.Onnx(archive.read(ONNX)) if ONNX in archive.namelist() else None
+        return inference.Onnx(archive.read(name))
+
+
+def _has_onnx(path):
+    with zipfile.ZipFile(path) as archive:
+        return ONNX in archive.namelist() and find_spec("onnxruntime")
 
 
 def _keras(path):
@@ -311,7 +323,8 @@ def _check_outputs(network, path):
 def _trees(path, card):
     import trees
 
-    if card.measured["measurements"] != trees.provenance()["measurements"]:
+    now = trees.provenance()
+    if any(card.measured[name] != now[name] for name in ("measurements", "sequence") if name in card.measured):
         raise UserError(
             f"{path} was trained on other measurements of heartbeats than this version makes; train it again"
         )

@@ -243,11 +243,13 @@ def prepare(recipe, data, config, repeats):
 
 def measured(table):
     """The measured heartbeats and the labels of the training split, and those of the validation split."""
-    import beats
+    import measuring
 
     parts = [table[table.split == split] for split in ("train", "validation")]
     return [
-        each for rows in parts for each in (beats.measure_all(rows.signal, rows.sampling_rate), dataset.labels(rows))
+        each
+        for rows in parts
+        for each in (measuring.measure_all(rows.signal, rows.sampling_rate), dataset.labels(rows))
     ]
 
 
@@ -279,7 +281,7 @@ def _fit(prepared, recipe, tracker):
 
 
 def learn_trees(train, labels, validation, validation_labels, recipe, tracker):
-    """Fit trees to the heartbeats `train`, as `beats.measure_all` returns them; they have one epoch."""
+    """Fit trees to the heartbeats `train`, `measuring.Measured`; they have one epoch."""
     import scoring
     import trees
 

@@ -6,19 +6,19 @@ import numpy as np
 
 import beats
 import preprocessing
+import rhythm
 from recipes import CLASSES
 from shell import hidden
 
 
 def fit(measured, labels, recipe):
-    """The trees, a list of LightGBM's boosters, for recordings measured by `beats.measure_all`.
+    """The trees, a list of LightGBM's boosters, for recordings that are `measuring.Measured`.
 
     labels: indices of classes (recordings,). Two sets of trees, whose logits are averaged: one of the best splits, and
     one of the best of random ones, which is surer of less.
     """
     import lightgbm
 
-    rows, owners = measured
     rounds = recipe.trees_rounds
     kinds = {"num_iterations": rounds}, {"num_iterations": -(-rounds * 12 // 7), "extra_trees": True}
     settings = {
@@ -35,7 +35,8 @@ def fit(measured, labels, recipe):
         "verbose": -1,
         "seed": recipe.seed,
     }
-    return [lightgbm.train(settings | kind, lightgbm.Dataset(rows, np.asarray(labels)[owners])) for kind in kinds]
+    classes = np.asarray(labels)[measured.owners]
+    return [lightgbm.train(settings | kind, lightgbm.Dataset(measured.rows, classes)) for kind in kinds]
 
 
 def load(text):
@@ -49,16 +50,16 @@ def load(text):
 
 
 def provenance():
-    """{measurements: names, package: version} of what `fit` fits the trees to and with."""
+    """{measurements: names, sequence: names, package: version} of what is seen of heartbeats, and by what."""
     names = [name for name, _, _ in beats.MEASUREMENTS]
-    return {"measurements": names} | {name: version(name) for name in (*beats.PACKAGES, "lightgbm")}
+    packages = {name: version(name) for name in (*beats.PACKAGES, "lightgbm")}
+    return {"measurements": names, "sequence": rhythm.FEATURES} | packages
 
 
 def classify(boosters, measured):
-    """Probabilities (recordings, 4) for what `beats.measure_all` returns: a vote of all boosters on all windows."""
-    rows, owners = measured
-    probabilities = np.concatenate([booster.predict(rows) for booster in boosters])
-    return preprocessing.vote(probabilities, np.tile(owners, len(boosters)))
+    """Probabilities (recordings, 4) of recordings that are `measuring.Measured`: all boosters vote on all windows."""
+    probabilities = np.concatenate([booster.predict(measured.rows) for booster in boosters])
+    return preprocessing.vote(probabilities, np.tile(measured.owners, len(boosters)))
 
 
 def contributions(boosters, rows, chosen):

@@ -190,7 +190,7 @@ def test_the_table_names_all_that_is_measured_once():
     assert all(what for _, _, what in beats.MEASUREMENTS)
     signal, _ = heart("ventricular", 75, seed=7)
     conditioned = beats.condition(signal, FS)
-    values = beats._measure(conditioned, beats._detect(conditioned))
+    values = beats._measure(conditioned, beats.detect(conditioned))
     assert set(values) == set(NAMES)
     assert np.isfinite(beats.measure(signal, FS)).mean() > 0.97
 

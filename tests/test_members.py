@@ -7,6 +7,7 @@ import pytest
 import scipy.special
 
 import beats
+import measuring
 import members
 import model
 import runs
@@ -17,7 +18,7 @@ from shell import UserError
 from synthetic import recording
 
 pytestmark = pytest.mark.xdist_group("improved")
-RECIPE = dataclasses.replace(RECIPES["improved"], seconds=10, vote_stretch=0)
+RECIPE = dataclasses.replace(RECIPES["improved"], seconds=10, vote_stretch=0, members="network,trees")
 
 
 @pytest.fixture(scope="module")
@@ -28,33 +29,33 @@ def signals():
 
 @pytest.fixture(scope="module")
 def boosters(signals):
-    return trees.fit(beats.measure_all(signals, [300] * 60, keep=False), np.arange(60) % 4, Recipe(seed=1))
+    return trees.fit(measuring.measure_all(signals, [300] * 60, keep=False), np.arange(60) % 4, Recipe(seed=1))
 
 
 def test_trees_tell_the_rhythms_of_fresh_recordings(boosters):
     rng = np.random.default_rng(5)
     fresh = [recording("ANO~"[number % 4], 12, rng) for number in range(32)]
-    probabilities = trees.classify(boosters, beats.measure_all(fresh, [300] * 32, keep=False))
+    probabilities = trees.classify(boosters, measuring.measure_all(fresh, [300] * 32, keep=False))
     np.testing.assert_allclose(probabilities.sum(1), 1)
     assert np.mean(probabilities.argmax(1) == np.arange(32) % 4) > 0.6
 
 
 def test_a_recording_is_measured_once(signals, tmp_path, monkeypatch):
-    monkeypatch.setattr(beats, "KEPT", tmp_path)
-    rows, _ = beats.measure_all(signals[:6], [300] * 6)
-    np.testing.assert_array_equal(rows, beats.measure_all(signals[:6], [300] * 6, keep=False)[0])
-    real, asked = beats.measure, []
-    monkeypatch.setattr(beats, "measure", lambda *pair: asked.append(pair) or real(*pair))
-    np.testing.assert_array_equal(beats.measure_all(signals[2:8], [300] * 6)[0][:4], rows[2:])
+    monkeypatch.setattr(measuring, "KEPT", tmp_path)
+    made = measuring.measure_all(signals[:6], [300] * 6)
+    np.testing.assert_equal(made, measuring.measure_all(signals[:6], [300] * 6, keep=False))
+    real, asked = measuring.measure, []
+    monkeypatch.setattr(measuring, "measure", lambda *pair: asked.append(pair) or real(*pair))
+    np.testing.assert_equal(measuring.measure_all(signals[2:8], [300] * 6).sequences[:4], made.sequences[2:])
     assert len(asked) == 2
-    assert np.abs(beats.measure_all(signals[:1], [250])[0] - rows[:1])[0, 0] > 1 and len(asked) == 3
+    assert np.abs(measuring.measure_all(signals[:1], [250]).rows - made.rows[:1])[0, 0] > 1 and len(asked) == 3
     next(tmp_path.glob("*/*.npz")).write_bytes(b"damaged")
-    np.testing.assert_array_equal(beats.measure_all(signals[:6], [300] * 6)[0], rows)
+    np.testing.assert_equal(measuring.measure_all(signals[:6], [300] * 6), made)
 
 
 def test_long_recordings_are_cut_into_windows_that_cover_them():
     long = np.arange(150 * 250)
-    pairs, owners = beats.windows([long, long[:100], long[: 61 * 250]], [250, 250, 250])
+    pairs, owners = measuring.windows([long, long[:100], long[: 61 * 250]], [250, 250, 250])
     cut, rates = zip(*pairs, strict=True)
     assert owners.tolist() == [0, 0, 0, 1, 2] and rates == (250,) * 5
     assert [len(one) for one in cut] == [61 * 250] * 3 + [100, 61 * 250]
@@ -73,7 +74,7 @@ def test_a_model_file_holds_its_trees(signals, boosters, tmp_path, monkeypatch):
     saved = runs.load(path)
     few = signals[:5], [300] * 5
     said = members.answers(saved, *few, keep=False)
-    np.testing.assert_array_equal(said["trees"], trees.classify(boosters, beats.measure_all(*few, keep=False)))
+    np.testing.assert_array_equal(said["trees"], trees.classify(boosters, measuring.measure_all(*few, keep=False)))
     np.testing.assert_allclose(said["network"], members.by_network(network, RECIPE, *few, keep=False), atol=1e-5)
     logits = 2 * (np.log(said["network"]) + np.log(said["trees"])) / 2 + [0, 1, 0, 0]
     expected = scipy.special.softmax(logits, axis=1)

@@ -38,7 +38,7 @@ def trained(archive, folder, script, tmp_path_factory):
     process = script(cwd, "main.py", "--data", archive, *RUN)
     assert process.returncode == 0, process.stderr
     assert "calibrated on the validation split" in process.stderr
-    assert "calibrated on this split, with its whole vote, joined by its trees" in process.stdout
+    assert "calibrated on this split, with its whole vote, joined by its other members" in process.stdout
     shutil.copytree(folder, cwd / "set")
     return cwd
 
@@ -72,7 +72,7 @@ def test_the_improved_run_leaves_the_same_files_as_the_papers(trained, evaluatio
     split = pd.read_csv(trained / "data/split.csv")
     assert card.seen == set(split.record[split.split != "test"])
     metrics = json.loads((trained / "figures/improved/metrics.json").read_text())
-    assert set(metrics["members"]) == {"network", "trees"} and "trees alone" in evaluation.stdout
+    assert set(metrics["members"]) == {"network", "rhythm", "trees"} and "trees alone" in evaluation.stdout
     assert set(metrics["baselines"]) == {"duration only", "exactly 30 s"}
     assert "duration only" in evaluation.stdout and "Calibration error" in evaluation.stdout
     process = script(trained, "gc_implementation.py", "--run", "improved")
@@ -147,10 +147,10 @@ def test_calibration_and_scores_are_of_the_validation_split(trained, folder):
     validation = table[table.split == "validation"]
     saved = runs.load(trained / "models/improved.keras")
     said = members.answers(saved, validation.signal, [300] * 8, keep=False)
-    assert list(said) == ["network", "trees"]
+    assert list(said) == ["network", "rhythm", "trees"]
     assert np.abs(said["network"] - said["trees"]).max() > 0.05
     labels = dataset.labels(validation)
-    for some in ({"network": said["network"]}, {"trees": said["trees"]}, said):
+    for some in (*({name: one} for name, one in said.items()), said):
         logits = np.mean([np.log(one.astype(float)) for one in some.values()], axis=0)
         uncalibrated = scipy.special.softmax(logits, axis=1)
         factor, shifts = saved.card.calibration[",".join(some)]

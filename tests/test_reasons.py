@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from test_beats import heart
 
-import beats
+import measuring
 import reasons
 import runs
 import trees
@@ -15,7 +15,7 @@ CLASS = {name: np.eye(4)["ANO~".index(name)] for name in "ANO~"}
 
 
 def explained(signal, name, models=()):
-    rows, _ = beats.measure_all([signal], [FS], keep=False)
+    rows = measuring.measure_all([signal], [FS], keep=False).rows
     return reasons.explain(CLASS[name], rows, models)
 
 
@@ -43,13 +43,13 @@ def test_what_drove_the_trees_is_named():
     """Trees that can only tell hearts by their P waves, and then by their rate, say so."""
     rng = np.random.default_rng(0)
     signals = [heart("sinus" if place % 2 else "fibrillation", 90, seed=place)[0] for place in range(8)]
-    rows, _ = beats.measure_all(signals, [FS] * 8, keep=False)
+    rows = measuring.measure_all(signals, [FS] * 8, keep=False).rows
     for family in ("P waves", "rate"):
         told = rows[rng.integers(0, 8, 400)].copy()
         labels = rng.integers(0, 2, 400)
         names = np.array([reasons.family(name) == family for name in reasons.NAMES])
         told[:, names] += 100 * labels[:, None]
-        boosters = trees.fit((told, np.arange(400)), labels, Recipe(seed=0))
+        boosters = trees.fit(measuring.Measured(told, [], np.arange(400)), labels, Recipe(seed=0))
         saved = runs.Saved(None, boosters, None)
         why = reasons.explain(CLASS["N"], told[labels == 1][:1], [saved])
         assert next(iter(why["drivers"])) == family
