@@ -162,6 +162,8 @@ def learn(table, recipe, run, fingerprint, data, mode):
     import training
     from f1_training_callback import PhysioNetF1Callback
 
+    if "rhythm" in recipe.members:
+        model.check_onnx()
     if run.model.exists() and not run.checkpoint.exists():
         say(f"note: {run.model}, of another training, will be replaced")
     say(f"{len(table):,} recordings: " + ", ".join(f"{n:,} {split}" for split, n in table.split.value_counts().items()))
@@ -204,22 +206,9 @@ def finish(card, run, train, validation):
         card = card._replace(scores={key: best[key] for key in scoring.SCORES})
         runs.finish(run.model, card, onnx=light_copy(recipe, run))
         return card
-    saved, labels, sequence = runs.load(run.model), dataset.labels(validation), None
-    if "trees" in recipe.members:
-        import measuring
-        import trees
-
-        measured = measuring.measure_all(train.signal, train.sampling_rate)
-        saved = saved._replace(trees=trees.fit(measured, dataset.labels(train), recipe))
-        card = card._replace(measured=trees.provenance())
-    if "rhythm" in recipe.members:
-        import inference
-        import rhythm
-
-        shown = measuring.measure_all(validation.signal, validation.sampling_rate)
-        sequence = rhythm.fit(measured, dataset.labels(train), shown, labels, recipe, run, card.fingerprint)
-        saved = saved._replace(rhythm=inference.Onnx(sequence))
-    said = members.answers(saved._replace(card=card), validation.signal, validation.sampling_rate)
+    saved, sequence = with_heartbeats(card, run, train, validation)
+    card, labels = saved.card, dataset.labels(validation)
+    said = members.answers(saved, validation.signal, validation.sampling_rate)
     if recipe.calibrate:
         together = [{member: each} for member, each in said.items()] + [said] * (len(said) > 1)
         card = card._replace(
@@ -232,6 +221,28 @@ def finish(card, run, train, validation):
     card = card._replace(scores=scoring.epoch_scores(scoring.confusion_matrix(labels, chosen)))
     runs.finish(run.model, card, saved.trees, light_copy(recipe, run), sequence)
     return card
+
+
+def with_heartbeats(card, run, train, validation):
+    """The `runs.Saved` model of a run with the members that see heartbeats, trained; and its networks `rhythm` as ONNX,
+    bytes, or None.
+    """
+    recipe, saved, sequence = card.recipe, runs.load(run.model), None
+    if recipe.members != "network":
+        import measuring
+        import trees
+
+        measured, labels = measuring.measure_all(train.signal, train.sampling_rate), dataset.labels(train)
+        saved = saved._replace(trees=trees.fit(measured, labels, recipe))
+        card = card._replace(measured=trees.provenance())
+    if "rhythm" in recipe.members:
+        import inference
+        import rhythm
+
+        shown = measuring.measure_all(validation.signal, validation.sampling_rate), dataset.labels(validation)
+        sequence = rhythm.fit(measured, labels, *shown, recipe, run, card.fingerprint)
+        saved = saved._replace(rhythm=inference.Onnx(sequence))
+    return saved._replace(card=card), sequence
 
 
 def light_copy(recipe, run):

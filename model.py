@@ -301,6 +301,18 @@ def to_onnx(network):
         return path.read_bytes()
 
 
+def check_onnx():
+    """Raise `UserError` where this backend of Keras lacks what `to_onnx` needs."""
+    given = keras.Input((1,))
+    try:
+        to_onnx(keras.Model(given, keras.layers.ReLU()(given)))
+    except ImportError as error:
+        raise UserError(
+            f"networks on the sequence of heartbeats are kept as ONNX, which cannot be made here ({error}); install "
+            "that, or pass --members network,trees"
+        ) from error
+
+
 def main():
     flags = parser(__doc__)
     add_flags(flags, ("weights", "num_neurons", "activation", "seed"))
