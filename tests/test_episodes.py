@@ -39,7 +39,9 @@ def test_each_window_is_answered_as_a_recording_of_its_own(monkeypatch):
     def answer(models, signals, rates, keep, measured):
         heard.extend(signals)
         assert (
-            measured[1].tolist() == list(range(len(signals))) and len(signals) <= 2 and rates == [250.0] * len(signals)
+            measured.owners.tolist() == list(range(len(signals)))
+            and len(signals) <= 2
+            and rates == [250.0] * len(signals)
         )
         return np.tile([0.1, 0.7, 0.1, 0.1], (len(signals), 1))
 
