@@ -215,7 +215,7 @@ RECIPES = {
         warm_up=0.05,  # batch normalisation settles first
         weight_average=1.25,  # evens out the steps of the last epochs
         batch_size=32,  # faster than 16 on a CPU
-        epochs=30,  # half an hour on a slow CPU core
+        epochs=30,  # of all networks; half an hour on a slow CPU core, and a quarter for those of heartbeats
         members="network,rhythm,trees",  # they err on different recordings
         calibrate=True,  # N/A/O 0.812 → 0.821, loss 0.408 → 0.403
     ),
