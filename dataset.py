@@ -4,6 +4,7 @@ python dataset.py [ZIP_OR_FOLDER]        read and check a set, print its counts 
 """
 
 import re
+import time
 import zipfile
 import zlib
 from collections import Counter
@@ -18,7 +19,7 @@ import headers
 import matlab
 from leads import microvolts
 from recipes import CLASSES
-from shell import UserError, parser, run_script, say, writing
+from shell import UserError, parser, progress, run_script, say, shortened, writing
 
 DEFAULT_DATA = Path("data/training2017.zip")
 SPLIT_FILE = Path("data/split.csv")
@@ -27,7 +28,8 @@ ADDRESSES = (
     "https://physionet-open.s3.amazonaws.com/challenge-2017/1.0.0/",
 )
 ZIP_BYTES, ZIP_RECORDS = 99_226_822, 8528
-V3_HASH = "sha256:ae517e474b0bc89a7517ad876b5b4dadc6c94f680d0665c04746db9432df855b"
+PATIENCE, LEAST_RATE = 30, 1000  # s, and bytes a second, of a download
+V3_HASH = "ae517e474b0bc89a7517ad876b5b4dadc6c94f680d0665c04746db9432df855b"
 
 
 def read_recordings(source=DEFAULT_DATA, labels="reference"):
@@ -180,34 +182,66 @@ def _read_labels(source, labels, files, read):
 def download(name, known_hash=None, check=lambda path: None):
     """Fetch `name` of the challenge's files into data/, from its address or the mirror, and return its path.
 
-    The file appears under its name only after it arrived whole and `check(path)` passed.
+    The file appears under its name only after it arrived whole, its SHA-256 is `known_hash` if one is known, and
+    `check(path)` passed.
     """
-    import pooch  # only a first run needs these
-    import requests
-
     target = DEFAULT_DATA.parent / name
     say(f"{target} is missing: downloading it from PhysioNet")
-    pooch.get_logger().setLevel("ERROR")
     reasons = []
     for address in ADDRESSES:
         try:
             with writing(target) as temporary:
-                fetcher = pooch.create(
-                    temporary.parent,
-                    address,
-                    registry={temporary.name: known_hash},
-                    urls={temporary.name: address + name},
-                    retry_if_failed=2,
-                )
-                fetcher.fetch(temporary.name, downloader=pooch.HTTPDownloader(progressbar=True, timeout=30))
+                digest = _fetch(address + name, temporary)
+                if known_hash not in (None, digest):
+                    raise UserError(f"its SHA-256 is {digest[:12]}… instead of {known_hash[:12]}…")
                 check(temporary)
             return target
-        except (OSError, ValueError, UserError) as error:
-            offline = isinstance(error, requests.ConnectionError | requests.Timeout)
-            reasons.append(f"no connection to {address.split('/')[2]}" if offline else str(error))
+        except UserError as error:
+            reasons.append(str(error))
     raise UserError(
         f"cannot download {name} ({'; '.join(reasons)}); fetch {ADDRESSES[0]}{name} yourself and save it as {target}"
     )
+
+
+def _fetch(address, path):
+    """Write what `address` has to `path` and return its SHA-256. Raises `UserError` where the server does not give it.
+
+    A server that sends less than `LEAST_RATE` bytes a second for `PATIENCE` seconds is given up.
+    """
+    import requests  # only a first run needs these
+    from urllib3.exceptions import HTTPError
+
+    host, digest, arrived = address.split("/")[2], sha256(), 0
+    try:
+        with (
+            requests.get(address, stream=True, timeout=PATIENCE) as response,
+            open(path, "wb") as file,
+            progress(_told_bytes(response), f"downloading {address.split('/')[-1]}", "byte") as bar,
+        ):
+            response.raise_for_status()
+            began, before = time.monotonic(), 0
+            while content := response.raw.read1(1 << 16, decode_content=True):  # as it comes, be it a byte
+                file.write(content)
+                digest.update(content)
+                bar.update(len(content))
+                arrived += len(content)
+                if arrived > bounds.MOST_BYTES:
+                    raise UserError(f"{host} sends more than {bounds.MOST_BYTES / 1e9:g} GB")
+                if time.monotonic() > began + PATIENCE:
+                    if arrived < before + PATIENCE * LEAST_RATE:
+                        raise UserError(f"{host} sends less than {LEAST_RATE:,} bytes a second")
+                    began, before = time.monotonic(), arrived
+    except (requests.ConnectionError, requests.Timeout):
+        raise UserError(f"no connection to {host}") from None
+    except (requests.RequestException, HTTPError, ValueError) as error:  # the last of an address that is none
+        raise UserError(f"{host}: {shortened(str(error), 160)}") from error
+    return digest.hexdigest()
+
+
+def _told_bytes(response):
+    """How many bytes the server says it will send, or None."""
+    told = response.headers.get("Content-Length", "")
+    return int(told) if re.fullmatch("[0-9]{1,12}", told) else None
 
 
 def _check_download(path):

@@ -253,7 +253,6 @@ def server(archive, tmp_path, monkeypatch):
     monkeypatch.setattr(dataset, "ADDRESSES", ("http://127.0.0.1:9/", address))
     monkeypatch.setattr(dataset, "ZIP_BYTES", archive.stat().st_size)
     monkeypatch.setattr(dataset, "ZIP_RECORDS", 40)
-    monkeypatch.setattr("pooch.core.time.sleep", lambda seconds: None)  # between its retries
     yield served
     http.shutdown()
     http.server_close()

@@ -1,0 +1,163 @@
+"""Servers that fail, lie or dawdle, from which the recordings are downloaded."""
+
+import gzip
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from conftest import PROJECT
+
+import bounds
+import dataset
+import shell
+from shell import UserError
+
+OK = b"HTTP/1.1 200 OK\r\n"
+
+
+class Server:
+    """Sends what `speak`, a function of a socket, says to each that connects; `here` is its address."""
+
+    def __init__(self, speak):
+        self.speak, self.listening = speak, socket.create_server(("127.0.0.1", 0))
+        self.here = f"http://127.0.0.1:{self.listening.getsockname()[1]}/"
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        while True:
+            try:
+                connection, _ = self.listening.accept()
+            except OSError:  # the test is over
+                return
+            threading.Thread(target=self.answer, args=[connection], daemon=True).start()
+
+    def answer(self, connection):
+        with connection:
+            try:
+                connection.recv(65536)
+                self.speak(connection)
+            except OSError:  # the other side has gone
+                pass
+
+
+def whole(content, headers=b""):
+    return lambda to: to.sendall(OK + headers + b"Content-Length: %d\r\n\r\n" % len(content) + content)
+
+
+def plain(content):
+    return lambda to: to.sendall(content)
+
+
+def drip(to):
+    to.sendall(OK + b"Content-Length: 100000\r\n\r\n")
+    for _ in range(1000):
+        to.sendall(b"x")
+        time.sleep(0.02)
+
+
+def endless(to):
+    to.sendall(OK + b"\r\n")
+    while True:
+        to.sendall(bytes(1 << 16))
+
+
+def hang(to):
+    to.settimeout(20)
+    to.recv(1)
+
+
+def reset(to):
+    to.sendall(OK + b"Content-Length: 1000\r\n\r\nPK")
+    to.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes([1, 0, 0, 0, 0, 0, 0, 0]))  # close by a reset
+
+
+def moved(to_where):
+    return plain(b"HTTP/1.1 302 Found\r\nLocation: " + to_where + b"\r\nContent-Length: 0\r\n\r\n")
+
+
+FAULTS = {
+    "nothing": plain(b""),
+    "no HTTP": plain(b"220 ready\r\n"),
+    "half a status": plain(b"HTTP/1.1 2"),
+    "a status of words": plain(b"HTTP/1.1 fine\r\n\r\n"),
+    "half a header": plain(OK + b"Content-Le"),
+    "10,000 headers": plain(OK + b"X: y\r\n" * 10000 + b"\r\n"),
+    "a header of a megabyte": plain(OK + b"X: " + b"y" * 1_000_000 + b"\r\n\r\n"),
+    "not found": plain(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"),
+    "forbidden": plain(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 4\r\n\r\nnope"),
+    "an error of the server": plain(b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n"),
+    "overloaded": plain(b"HTTP/1.1 503 Busy\r\nRetry-After: 9\r\nContent-Length: 0\r\n\r\n"),
+    "a redirect to itself": moved(b"/training2017.zip"),
+    "a redirect to a file": moved(b"file:///etc/passwd"),
+    "a redirect to nowhere": moved(b"http://127.0.0.1:9/"),
+    "a redirect that is no address": moved(b"http://["),
+    "a page": whole(b"<html>Log in to this network</html>", b"Content-Type: text/html\r\n"),
+    "an empty file": whole(b""),
+    "a short body": plain(OK + b"Content-Length: 1000\r\n\r\nPK"),
+    "a length that is none": plain(OK + b"Content-Length: many\r\n\r\nPK"),
+    "a negative length": plain(OK + b"Content-Length: -5\r\n\r\nPK"),
+    "two lengths": plain(OK + b"Content-Length: 5\r\nContent-Length: 7\r\n\r\nPK"),
+    "no gzip": whole(b"not packed", b"Content-Encoding: gzip\r\n"),
+    "half a gzip": whole(gzip.compress(bytes(9999))[:20], b"Content-Encoding: gzip\r\n"),
+    "chunks of words": plain(OK + b"Transfer-Encoding: chunked\r\n\r\nmany\r\nPK\r\n"),
+    "half a chunk": plain(OK + b"Transfer-Encoding: chunked\r\n\r\nff\r\nPK"),
+    "a chunk of exabytes": plain(OK + b"Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\nPK"),
+    "a reset": reset,
+    "a byte now and then": drip,
+    "no end": endless,
+    "silence": hang,
+}
+
+
+@pytest.fixture
+def here(archive, tmp_path, monkeypatch):
+    """The folder to download into, for a set of 40 recordings and people in haste."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(dataset, "ZIP_BYTES", archive.stat().st_size)
+    monkeypatch.setattr(dataset, "ZIP_RECORDS", 40)
+    monkeypatch.setattr(dataset, "PATIENCE", 0.5)
+    monkeypatch.setattr(bounds, "MOST_BYTES", 10_000_000)
+    return tmp_path
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_failing_server_is_one_sentence_and_an_honest_one_then_serves(fault, here, archive, monkeypatch):
+    bad, good = Server(FAULTS[fault]), Server(whole(archive.read_bytes()))
+    monkeypatch.setattr(dataset, "ADDRESSES", (bad.here, bad.here))
+    with pytest.raises(UserError, match=r"cannot download training2017\.zip") as error:
+        dataset.read_recordings()
+    assert len(str(error.value)) < 1000 and "\n" not in str(error.value)
+    assert list((here / "data").iterdir()) == []
+    monkeypatch.setattr(dataset, "ADDRESSES", (bad.here, good.here))
+    assert len(dataset.read_recordings()) == 40
+    assert [path.name for path in (here / "data").iterdir()] == ["training2017.zip"]
+
+
+def test_labels_of_another_content_are_refused(here, monkeypatch):
+    server = Server(whole(b"A00001,N\n"))
+    monkeypatch.setattr(dataset, "ADDRESSES", (server.here,))
+    with pytest.raises(UserError, match=r"its SHA-256 is [0-9a-f]{12}… instead of ae517e474b0b…"):
+        dataset.download("REFERENCE-v3.csv", dataset.V3_HASH)
+    assert list((here / "data").iterdir()) == []
+
+
+def test_a_killed_download_leaves_nothing_behind(here, archive, monkeypatch):
+    slow, good = Server(drip), Server(whole(archive.read_bytes()))
+    code = f"import dataset; dataset.ADDRESSES = ({slow.here!r},); dataset.download('training2017.zip')"
+    process = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(PROJECT)})
+    while not list(Path("data").glob(".training2017*")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert len(list(Path("data").iterdir())) == 1
+    shell._sweep_once.cache_clear()  # as in a process that starts
+    monkeypatch.setattr(dataset, "ADDRESSES", (good.here,))
+    assert dataset.download("training2017.zip").name == "training2017.zip"
+    assert [path.name for path in Path("data").iterdir()] == ["training2017.zip"]
