@@ -100,8 +100,9 @@ def test_the_saved_model_equals_the_head_on_cached_features(network, images, fea
 def check_saved_model(network, images, features, path):
     card = runs.Card(RECIPE, frozenset(["A00001"]), "mine", "data.zip", {"network": [2, [0, 1, 2, 3]]}, [{"epoch": 1}])
     runs.save(network.complete, card, path)
-    loaded, trees, kept = runs.load(path)
-    assert kept == card == runs.read_card(path) and trees == []
+    saved = runs.load(path)
+    loaded = saved.network
+    assert saved.card == card == runs.read_card(path) and saved.trees == [] and saved.rhythm is None
     from_features = network.head.predict(features, verbose=0)
     np.testing.assert_allclose(inference.predict(loaded, images), from_features, atol=1e-4)
     assert np.ptp(from_features, axis=0).max() > 1e-3  # else any two models would agree
