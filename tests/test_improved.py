@@ -164,5 +164,4 @@ def test_finished_runs_keep_their_fingerprints_though_the_trees_have_settings_no
     finished = dataclasses.replace(RECIPES["improved"], members="network,trees")
     known = {"cd4b2c40df52eae5": RECIPES["paper"], "7f08814c06ae28f8": finished}
     assert [training.fingerprint(table, recipe)[:16] for recipe in known.values()] == list(known)
-    changed = dataclasses.replace(RECIPES["improved"], trees_leaves=31)
-    assert training.fingerprint(table, changed)[:16] != known["improved"]
+    assert training.fingerprint(table, dataclasses.replace(finished, trees_leaves=31))[:16] not in known
