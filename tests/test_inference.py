@@ -47,7 +47,7 @@ def test_onnx_answers_as_keras_does_on_real_recordings(both, real_set):
     signals = table.signal, table.sampling_rate
     measured = members.measure(*signals, keep=False)
     light, full = (members.voices([saved], *signals, keep=False, measured=measured) for saved in both)
-    assert len(table) > 90 and list(light) == ["network,trees", "network", "trees"]
+    assert len(table) > 90 and list(light) == ["network,rhythm,trees", "network", "rhythm", "trees"]
     for name in light:
         np.testing.assert_allclose(light[name], full[name], atol=1e-4)
 
