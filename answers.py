@@ -117,6 +117,8 @@ def _complete(row, recording, said, windows, models, wanted):
     notes = list(recording.notes)
     if recording.sampling_rate != rate:
         notes.append(f"resampled from {recording.sampling_rate:g} to {rate} Hz")
+    if not all(saved.card.scores for saved in models):
+        notes.append("the training of the model is not finished, so it will answer otherwise")
     usable = quality.seconds(recording.signal, recording.sampling_rate)
     doubts = quality.doubts(probabilities, beats.typical(rows), usable, wanted.confidence)
     row |= {

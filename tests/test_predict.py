@@ -432,6 +432,18 @@ def test_names_that_the_terminal_cannot_show(script, tmp_path, form):
     assert ("\\xe9.hea" if not form else "é.hea") in process.stdout
 
 
+def test_the_answer_of_an_unfinished_model_says_so(trained, monkeypatch, capsys):
+    monkeypatch.chdir(trained)
+    saved = runs.load("models/improved.keras")
+    card = saved.card._replace(scores=None, calibration=None, measured=None)  # as while the training goes on
+    runs.save(saved.network, card, "models/begun.keras")
+    for model, noted in (("models/begun.keras", True), ("models/improved.keras", False)):
+        monkeypatch.setattr("sys.argv", ["predict.py", "set/A00001.hea", "--model", model, "--json"])
+        assert predict.main() == 0
+        notes = json.loads(capsys.readouterr().out)[0]["notes"]
+        assert any("is not finished" in note for note in notes) == noted
+
+
 def test_a_foreign_model_and_wrong_flags(script, refusal, tmp_path):
     (tmp_path / "foreign.keras").write_bytes(b"PK")
     process = script(tmp_path, "predict.py", "a.hea", "--model", "foreign.keras")
