@@ -3,7 +3,9 @@
 python dataset.py [ZIP_OR_FOLDER]        read and check a set, print its counts per class
 """
 
+import queue
 import re
+import threading
 import time
 import zipfile
 import zlib
@@ -206,36 +208,68 @@ def download(name, known_hash=None, check=lambda path: None):
 def _fetch(address, path):
     """Write what `address` has to `path` and return its SHA-256. Raises `UserError` where the server does not give it.
 
-    A server that sends less than `LEAST_RATE` bytes a second for `PATIENCE` seconds is given up.
+    A server that sends less than `LEAST_RATE` bytes a second for `PATIENCE` seconds is given up. Another thread
+    listens to it: one that dribbles headers, say, keeps its listener waiting for ever. What is given up is left to
+    that thread, which ends with the process.
     """
-    import requests  # only a first run needs these
+    import requests  # noqa: F401  # only a first run needs it; here, where its lack is told
+
+    host, digest, arrived, pieces = address.split("/")[2], sha256(), 0, queue.Queue(16)
+    threading.Thread(target=_receive, args=[address, pieces], daemon=True).start()
+
+    def following(patience):
+        try:
+            piece = pieces.get(timeout=patience)
+        except queue.Empty:
+            raise UserError(f"{host} sends less than {LEAST_RATE:,} bytes a second") from None
+        if isinstance(piece, Exception):
+            raise piece
+        return piece
+
+    told = following(3 * PATIENCE)  # of a host's several addresses, some may not answer
+    with open(path, "wb") as file, progress(told, f"downloading {address.split('/')[-1]}", "byte") as bar:
+        began, before = time.monotonic(), 0
+        while content := following(PATIENCE):
+            file.write(content)
+            digest.update(content)
+            bar.update(len(content))
+            arrived += len(content)
+            if arrived > bounds.MOST_BYTES:
+                raise UserError(f"{host} sends more than {bounds.MOST_BYTES / 1e9:g} GB")
+            if time.monotonic() > began + PATIENCE:
+                if arrived < before + PATIENCE * LEAST_RATE:
+                    raise UserError(f"{host} sends less than {LEAST_RATE:,} bytes a second")
+                began, before = time.monotonic(), arrived
+    return digest.hexdigest()
+
+
+def _receive(address, pieces):
+    """Put into a queue how many bytes `address` says it will send, or None, then these, then b""; or a `UserError`."""
+    import requests
     from urllib3.exceptions import HTTPError
 
-    host, digest, arrived = address.split("/")[2], sha256(), 0
+    def drop_redirect(response, **_):
+        if response.is_redirect:  # whose body, which may have no end, would be read
+            response.close()
+
+    host = address.split("/")[2]
     try:
-        with (
-            requests.get(address, stream=True, timeout=PATIENCE) as response,
-            open(path, "wb") as file,
-            progress(_told_bytes(response), f"downloading {address.split('/')[-1]}", "byte") as bar,
-        ):
+        with requests.get(address, stream=True, timeout=PATIENCE, hooks={"response": drop_redirect}) as response:
             response.raise_for_status()
-            began, before = time.monotonic(), 0
+            if response.status_code != 200:
+                raise UserError(f"{host} answers {response.status_code} and no file")
+            pieces.put(_told_bytes(response))
             while content := response.raw.read1(1 << 16, decode_content=True):  # as it comes, be it a byte
-                file.write(content)
-                digest.update(content)
-                bar.update(len(content))
-                arrived += len(content)
-                if arrived > bounds.MOST_BYTES:
-                    raise UserError(f"{host} sends more than {bounds.MOST_BYTES / 1e9:g} GB")
-                if time.monotonic() > began + PATIENCE:
-                    if arrived < before + PATIENCE * LEAST_RATE:
-                        raise UserError(f"{host} sends less than {LEAST_RATE:,} bytes a second")
-                    began, before = time.monotonic(), arrived
+                pieces.put(content)
+        pieces.put(b"")
+    except UserError as error:
+        pieces.put(error)
     except (requests.ConnectionError, requests.Timeout):
-        raise UserError(f"no connection to {host}") from None
+        pieces.put(UserError(f"no connection to {host}"))
     except (requests.RequestException, HTTPError, ValueError) as error:  # the last of an address that is none
-        raise UserError(f"{host}: {shortened(str(error), 160)}") from error
-    return digest.hexdigest()
+        pieces.put(UserError(f"{host}: {shortened(str(error), 160)}"))
+    except Exception as error:  # not told by the thread, for which the download would wait
+        pieces.put(error)
 
 
 def _told_bytes(response):
@@ -252,6 +286,7 @@ def _check_download(path):
     records = sum(name.endswith(".mat") for name in files)
     if records != ZIP_RECORDS:
         raise UserError(f"it holds {records:,} records instead of {ZIP_RECORDS:,}")
+    bounds.check_size(sum(entry.file_size for entry in files.values()), "it", "unpacks to")
     for entry in files.values():
         read(entry)
 

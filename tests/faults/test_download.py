@@ -1,6 +1,7 @@
 """Servers that fail, lie or dawdle, from which the recordings are downloaded."""
 
 import gzip
+import io
 import os
 import signal
 import socket
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -54,17 +56,25 @@ def plain(content):
     return lambda to: to.sendall(content)
 
 
-def drip(to):
-    to.sendall(OK + b"Content-Length: 100000\r\n\r\n")
-    for _ in range(1000):
-        to.sendall(b"x")
-        time.sleep(0.02)
+def drips(start, piece=b"x"):
+    """A speaker that after `start` says `piece` every 20 ms, for 20 s."""
+
+    def speak(to):
+        to.sendall(start)
+        for _ in range(1000):
+            to.sendall(piece)
+            time.sleep(0.02)
+
+    return speak
 
 
-def endless(to):
-    to.sendall(OK + b"\r\n")
-    while True:
-        to.sendall(bytes(1 << 16))
+def endless(start, piece=bytes(1 << 16)):
+    def speak(to):
+        to.sendall(start)
+        while True:
+            to.sendall(piece)
+
+    return speak
 
 
 def hang(to):
@@ -80,6 +90,11 @@ def reset(to):
 def moved(to_where):
     return plain(b"HTTP/1.1 302 Found\r\nLocation: " + to_where + b"\r\nContent-Length: 0\r\n\r\n")
 
+
+drip = drips(OK + b"Content-Length: 100000\r\n\r\n")
+MOVED = b"HTTP/1.1 302 Found\r\nLocation: /training2017.zip\r\n"
+EMPTY = gzip.compress(b"")[:10]  # the header alone
+BOMB = gzip.compress(bytes(1 << 20)) * 1000  # members of one file
 
 FAULTS = {
     "nothing": plain(b""),
@@ -110,7 +125,20 @@ FAULTS = {
     "a chunk of exabytes": plain(OK + b"Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\nPK"),
     "a reset": reset,
     "a byte now and then": drip,
-    "no end": endless,
+    "a header by the byte": drips(OK + b"X: "),
+    "a chunk's length by the byte": drips(OK + b"Transfer-Encoding: chunked\r\n\r\n5;"),
+    "be patient": drips(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "an empty gzip without end": drips(OK + b"Content-Encoding: gzip\r\n\r\n" + EMPTY, b"\0\0\0\xff\xff"),
+    "a gzip that unpacks to a gigabyte": whole(BOMB, b"Content-Encoding: gzip\r\n"),
+    "gzips of a gzip": whole(gzip.compress(BOMB), b"Content-Encoding: gzip, gzip\r\n"),
+    "gzip a thousand times": whole(BOMB, b"Content-Encoding: " + b"gzip, " * 1000 + b"gzip\r\n"),
+    "no end": endless(OK + b"\r\n"),
+    "no end of chunks": endless(OK + b"Transfer-Encoding: chunked\r\n\r\n", b"8000\r\n" + bytes(0x8000) + b"\r\n"),
+    "a redirect without end": endless(MOVED + b"\r\n"),
+    "a redirect by the byte": drips(MOVED + b"\r\n"),
+    "no content": plain(b"HTTP/1.1 204 No Content\r\n\r\n"),
+    "a part": plain(b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-1/9\r\nContent-Length: 2\r\n\r\nPK"),
+    "not modified": plain(b"HTTP/1.1 304 Not Modified\r\n\r\n"),
     "silence": hang,
 }
 
@@ -137,6 +165,41 @@ def test_a_failing_server_is_one_sentence_and_an_honest_one_then_serves(fault, h
     monkeypatch.setattr(dataset, "ADDRESSES", (bad.here, good.here))
     assert len(dataset.read_recordings()) == 40
     assert [path.name for path in (here / "data").iterdir()] == ["training2017.zip"]
+
+
+def flipped(content):
+    place = content.index(b"val") + 100  # among the samples of a recording
+    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+
+
+def zipped(members):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in members:
+            archive.writestr(name, bytes(300_000))
+    return file.getvalue()
+
+
+WRONG = {
+    "a flipped byte": (flipped, r"is damaged at training2017/A\d{5}\.mat"),
+    "zeros": (lambda content: bytes(len(content)), "not a whole zip file"),
+    "a bomb": (lambda content: zipped(f"A{n}.mat" for n in range(40)), "unpacks to more than"),
+    "a way out": (lambda content: zipped(["../A1.mat"]), "leaves its folder"),
+}
+
+
+@pytest.mark.parametrize(("change", "told"), WRONG.values(), ids=WRONG)
+def test_a_file_of_the_right_size_and_another_content_is_refused(change, told, here, archive, monkeypatch):
+    content = change(archive.read_bytes())
+    bad, good = Server(whole(content)), Server(whole(archive.read_bytes()))
+    monkeypatch.setattr(dataset, "ADDRESSES", (bad.here,))
+    monkeypatch.setattr(dataset, "ZIP_BYTES", len(content))
+    with pytest.raises(UserError, match=rf"^cannot download training2017\.zip .*{told}"):
+        dataset.read_recordings()
+    assert list((here / "data").iterdir()) == []
+    monkeypatch.setattr(dataset, "ADDRESSES", (good.here,))
+    monkeypatch.setattr(dataset, "ZIP_BYTES", archive.stat().st_size)
+    assert len(dataset.read_recordings()) == 40
 
 
 def test_labels_of_another_content_are_refused(here, monkeypatch):
