@@ -713,15 +713,17 @@ def test_the_offline_runs_of_a_local_sweep_can_be_sent(project):
             assert [row["epoch"] for row in record["history"]] == list(range(1, 11))
 
 
+def in_work(project):
+    """The trials that have begun to train, whose end a killed worker or sweep must tell."""
+    return [trial for trial in trials(project) if trial.state == TrialState.RUNNING and "row" in trial.user_attrs]
+
+
 @pytest.mark.slow
 def test_a_killed_worker_costs_one_trial(project):
     write_config(project, epochs=40)
     process = start(project, "--engine", "local", "--count", 6, "--workers", 3)
 
-    def in_work():
-        return [trial for trial in trials(project) if trial.state == TrialState.RUNNING and "row" in trial.user_attrs]
-
-    while process.poll() is None and len(in_work()) < 3:
+    while process.poll() is None and len(in_work(project)) < 3:
         time.sleep(0.3)
     workers = workers_of(process)
     assert len(workers) == 3
@@ -740,7 +742,7 @@ def workers_of(process):
 def test_a_killed_sweep_loses_the_trial_in_work_and_ends_its_worker(project):
     write_config(project, epochs=40)
     process = start(project, "--engine", "local", "--count", 4)
-    while process.poll() is None and len(trials(project)) < 3:
+    while process.poll() is None and not (len(trials(project)) == 3 and in_work(project)):
         time.sleep(0.1)
     (worker,) = workers_of(process)
     process.kill()
