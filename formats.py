@@ -4,6 +4,7 @@
 of which only raw matters here, the numbers as they are stored.
 """
 
+import contextlib
 import io
 import json
 import re
@@ -507,7 +508,8 @@ def read_parquet(content, path, unit):
 def read_excel(content, path):
     """Channels of the first sheet of an Excel file, read as a text of its cells."""
     openpyxl = _optional("openpyxl", path)
-    book = openpyxl.load_workbook(io.BytesIO(content), read_only=True, data_only=True)
+    with contextlib.redirect_stdout(io.StringIO()):  # where it prints what is out of range
+        book = openpyxl.load_workbook(io.BytesIO(content), read_only=True, data_only=True)
     rows = book.worksheets[0].iter_rows(values_only=True)
     lines, cells = [], 0
     for row in rows:

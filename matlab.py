@@ -12,6 +12,7 @@ from leads import listed
 from shell import UserError
 
 MATRIX, COMPRESSED = 14, 15  # types of elements
+TYPES = {1, 2, 3, 4, 5, 6, 7, 9, 12, 13}  # of elements that are numbers
 COMPLEX = 8  # a flag of an array
 BYTES = {6: 8, 7: 4, 8: 1, 9: 1, 10: 2, 11: 2, 12: 4, 13: 4, 14: 8, 15: 8}  # of a number, by the class of its array
 OPAQUE = 17  # the class of tables, strings and other objects, which have no shape
@@ -72,10 +73,11 @@ def _describe(head, order):
     if array_class != OPAQUE:
         shape, at = _part(head, at, order)
     name, at = _part(head, at, order)
-    if name == b"val" and array_class in BYTES:  # for whose numbers loadmat takes as much memory as they say they need
+    if name == b"val" and array_class in BYTES:
+        # loadmat takes as much memory as the numbers say they need, and crashes where their type is none.
         held, size = struct.unpack_from(order + "II", head, at)
-        if flags[1 if order == "<" else 2] & COMPLEX or (held >> 16 == 0 and size > inner):
-            raise ValueError("its numbers are complex, or more than there is room for")
+        if flags[1 if order == "<" else 2] & COMPLEX or held & 0xFFFF not in TYPES or (not held >> 16 and size > inner):
+            raise ValueError("its numbers are complex, of no type, or more than there is room for")
     return name.decode("latin-1"), array_class, struct.unpack(f"{order}{len(shape) // 4}i", shape), inner
 
 

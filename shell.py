@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-
 LONGEST = 2000  # characters of a message, which a file's own words may fill
 
 

@@ -11,7 +11,6 @@ import rhythm
 from recipes import CLASSES
 from shell import hidden
 
-
 # The lines of a tree in LightGBM's text that are lists, of integers and of numbers: of each split, and of each leaf.
 INTEGERS = ("split_feature", "decision_type", "left_child", "right_child", "internal_count"), ("leaf_count",)
 NUMBERS = ("split_gain", "threshold", "internal_value", "internal_weight"), ("leaf_value", "leaf_weight")

@@ -242,7 +242,7 @@ def test_excel(tmp_path):
 
 
 def dicom_file(first, second, rate, **changes):
-    """The bytes of a DICOM file of leads II and I, signals (samples,) in µV; changes: of its elements, None: without."""
+    """The bytes of a DICOM file of leads II and I, signals (samples,) in µV; changes: of its elements."""
     import pydicom
 
     def dataset(**values):
@@ -263,7 +263,8 @@ def dicom_file(first, second, rate, **changes):
         for name in ("Lead II", "Lead I (Einthoven)")
     ]
     group = dataset(
-        NumberOfWaveformChannels=2, NumberOfWaveformSamples=len(first), SamplingFrequency=str(rate), WaveformBitsAllocated=16,
+        NumberOfWaveformChannels=2, NumberOfWaveformSamples=len(first), SamplingFrequency=str(rate),
+        WaveformBitsAllocated=16,
         WaveformSampleInterpretation="SS", WaveformOriginality="ORIGINAL", ChannelDefinitionSequence=channels,
         WaveformData=np.stack([first / 2, second / 2], 1).round().astype("<i2").tobytes(),
     )  # fmt: skip

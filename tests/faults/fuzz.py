@@ -2,8 +2,8 @@
 
 python tests/faults/fuzz.py READER... [--inputs N] [--keep FOLDER]        all: each reader, on a process of its own
 
-A reader answers or raises a `UserError`. It takes no more than 5 s and 1 GB, leaves no file, and prints nothing but what
-`shell.say` says. What breaks this is kept in the folder, with the corpus of each reader.
+A reader answers or raises a `UserError`. It takes no more than 5 s and 1 GB, leaves no file, and prints nothing but
+what `shell.say` says. What breaks this is kept in the folder, with the corpus of each reader.
 """
 
 import argparse
@@ -28,12 +28,15 @@ from pathlib import Path
 
 import atheris
 import numpy as np
+import pandas as pd
 
 PROJECT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(PROJECT), str(PROJECT / "tests")]
 with atheris.instrument_imports(include=[path.stem for path in PROJECT.glob("*.py")] + ["edfio", "wfdb"]):
     import edfio  # noqa: F401
+    import seeds
     import wfdb  # noqa: F401
+    from seeds import packed, saved, unpacked
 
     import batches
     import benchmark
@@ -46,17 +49,16 @@ with atheris.instrument_imports(include=[path.stem for path in PROJECT.glob("*.p
     import runs
     import shell
     import spaces
+    import synthetic
     import trees  # noqa: F401
-import pandas as pd
-import seeds
-import synthetic
-from recipes import RECIPES
-from seeds import packed, saved, unpacked
-from shell import UserError
+    from recipes import RECIPES
+    from shell import UserError
 
 SECONDS, BYTES = 5, 1_000_000_000
 SIGNAL = synthetic.recording("N", 10, np.random.default_rng(0))
+RECIPE = RECIPES["improved"]
 FOLDED = pd.DataFrame({"record": [f"A{place:05}" for place in range(6)]})
+VALUES = [None, True, -1, 0, 1e308, 10**400, float("nan"), "", "9", [], {}, [[1], 2], {"a": []}]
 TOKENS = ["nan", "inf", "1e999", "-1", "0", "9" * 25, "\\xff", "\\x00", "\\x0a", "\\x1b[2J", "null", "[]", "{}", "1:00"]
 
 
@@ -86,9 +88,7 @@ def by_value(content, most, seed):
                 other, name = draw.choice(places)
                 part[key] = json.loads(json.dumps(other[name]))
             case 2:
-                part[key] = draw.choice(
-                    [None, True, -1, 0, 1e308, 10**400, float("nan"), "", "9", [], {}, [[1], 2], {"a": []}]
-                )
+                part[key] = draw.choice(VALUES)
             case 3:
                 part[key] = json.loads(atheris.Mutate(json.dumps(part[key]).encode(), most))
         changed = json.dumps(told).encode()
@@ -141,7 +141,8 @@ def by_block(content, most, seed):
 
 
 def recording(path):
-    flags = [(None, None, None), ("1", 50, "raw")][path.stat().st_size % 2]  # which get to different places
+    odd = path.exists() and path.stat().st_size % 2
+    flags = ("1", 50, "raw") if odd else (None, None, None)  # which get to different places
     signal, rate, _ = reading.read(path, *flags)
     assert np.isfinite(signal).all() and rate > 0
 
@@ -216,9 +217,7 @@ READERS = {
     "recordings": Reader(".zip", seeds.recordings, dataset.read_recordings, "dataset._open", ZIP),
     "labels": Reader(".csv", seeds.labels, labels, "dataset._read_labels"),
     "folds": Reader(".csv", seeds.folds, lambda path: dataset.folds(FOLDED, path), "pandas.read_csv"),
-    "sweep": Reader(
-        ".yaml", seeds.sweep, lambda path: spaces.read(path, RECIPES["improved"]), "spaces._check_structure"
-    ),
+    "sweep": Reader(".yaml", seeds.sweep, lambda path: spaces.read(path, RECIPE), "spaces._check_structure"),
     "card": Reader(".keras", seeds.card, card, "json.loads", ZIP),
     "model": Reader(".keras", seeds.model, model, "runs.read_card", ZIP),
     "arrays": Reader(".npz", seeds.arrays, shell.read_arrays, "shell._checksum", SUMS),

@@ -205,7 +205,7 @@ def labels():
 def folds():
     rows = [
         f"A{i:05},{a},{b}"
-        for i, (a, b) in enumerate(zip("train valid test".split() * 2, "test train valid".split() * 2, strict=True))
+        for i, (a, b) in enumerate(zip(["train", "valid", "test"] * 2, ["test", "train", "valid"] * 2, strict=True))
     ]
     yield "\n".join(["record,fold0,fold1", *rows]).encode()
     yield "\n".join(['"record","fold"', *(row[:-6].rstrip(",") for row in rows)]).encode()
@@ -226,7 +226,8 @@ def tiny_model():
     import rhythm
     import trees
 
-    def network(shape):
+    def network(shape, axis, many):
+        """The mean over an axis, (n, many), as four probabilities."""
         given = made.make_tensor_value_info("x", TensorProto.FLOAT, ["n", *shape])
         answer = made.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4])
         steps = [
@@ -234,14 +235,11 @@ def tiny_model():
             made.make_node("MatMul", ["mean", "weights"], ["logits"]),
             made.make_node("Softmax", ["logits"], ["y"]),
         ]
-        kept = {
-            "axis": np.array([2 if shape[0] else 1]),
-            "weights": np.eye(max(s or 0 for s in shape) if not shape[0] else shape[0], 4, dtype=np.float32),
-        }
-        graph = made.make_graph(
-            steps, "net", [given], [answer], [numpy_helper.from_array(v, k) for k, v in kept.items()]
-        )
-        return made.make_model(graph, opset_imports=[made.make_opsetid("", 18)], ir_version=10).SerializeToString()
+        kept = {"axis": np.array([axis]), "weights": np.eye(many, 4, dtype=np.float32)}
+        kept = [numpy_helper.from_array(value, name) for name, value in kept.items()]
+        graph = made.make_graph(steps, "net", [given], [answer], kept)
+        by = {"opset_imports": [made.make_opsetid("", 18)], "ir_version": 10}
+        return made.make_model(graph, **by).SerializeToString()
 
     recipe = Recipe(name="improved", backbone="compact", weights="random", members=MEMBERS)
     rows = np.random.default_rng(0).normal(size=(80, len(beats.MEASUREMENTS)))
@@ -253,8 +251,8 @@ def tiny_model():
     card = runs.Card(recipe, frozenset(["A1"]), "f", "data", calibration, [{"epoch": 1}], scores, trees.provenance())
     return {
         runs.CARD: runs._card_text(card).encode(),
-        runs.ONNX: network(shape),
-        runs.RHYTHM: network((None, len(rhythm.FEATURES))),
+        runs.ONNX: network(shape, 2, shape[0]),
+        runs.RHYTHM: network((None, len(rhythm.FEATURES)), 1, len(rhythm.FEATURES)),
         runs.TREES.format(0): booster.model_to_string().encode(),
     }
 

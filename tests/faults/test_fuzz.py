@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tracemalloc
 import warnings
 import zipfile
 from importlib.util import find_spec
@@ -22,8 +23,10 @@ from test_reading import UV, write
 
 import beats
 import benchmark
+import bounds
 import dataset
 import headers
+import inference
 import leads
 import matlab
 import reading
@@ -198,12 +201,13 @@ def test_a_recording_without_samples_beside_another(tmp_path):
     assert leads.no_signal([]) == leads.no_signal([np.nan]) == "no numbers"
 
 
-def test_a_layout_without_its_signals(tmp_path):
-    write(tmp_path, "a/2 1 300 3000\nl_layout 0\ns1 2999\n", "a.hea")
-    write(tmp_path, "l_layout 1 300 0\n~ 0 1000/mV 16 0 0 0 0 II\n", "l_layout.hea")
-    write(tmp_path, "s1 1 300 2999\ns1.dat 16 1000/m\n\x0b16 0 0 0 0 I\n", "s1.hea")
-    write(tmp_path, UV[:2999].astype("<i2").tobytes(), "s1.dat")
-    with pytest.raises(UserError, match="is not a WFDB record"):
+def test_a_segment_whose_header_wfdb_reads_in_other_lines(tmp_path):
+    write(tmp_path, "a/4 1 50 310\nl_layout 0\ns1 150\n~ 12\ns2 150\n", "a.hea")
+    write(tmp_path, "l_layout 1 50 0\n~ 0 1000/mV 16 0 0 0 0 II\n", "l_layout.hea")
+    for name, unit in (("s1", "mV"), ("s2", "m\x85")):
+        write(tmp_path, f"{name} 1 50 150\n{name}.dat 16 1000/{unit} 16 0 0 0 0 II\n", f"{name}.hea", "latin-1")
+        write(tmp_path, UV[:150].astype("<i2").tobytes(), f"{name}.dat")
+    with pytest.raises(UserError, match=r"a\.hea is not a WFDB record"):
         reading.read(tmp_path / "a.hea")
 
 
@@ -218,8 +222,88 @@ def test_a_zip_of_methods_and_versions_that_are_not_known(tmp_path, method):
     else:
         content[entry + 6 : entry + 8] = bytes([method, 0])  # the version of zip that is needed
     (tmp_path / "a.zip").write_bytes(content)
-    with pytest.raises(UserError, match="is not a whole zip file|is damaged at REFERENCE.csv"):
+    with pytest.raises(UserError, match=r"is not a whole zip file|is damaged at REFERENCE\.csv"):
         dataset.read_recordings(tmp_path / "a.zip")
+
+
+def test_a_zip_with_a_member_without_a_name(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("x", "")
+    content = (tmp_path / "a.zip").read_bytes()
+    (tmp_path / "a.zip").write_bytes(content.replace(b"x", b"\0"))
+    with pytest.raises(UserError, match=r"holds no REFERENCE\.csv"):
+        dataset.read_recordings(tmp_path / "a.zip")
+
+
+def test_a_member_of_a_zip_that_tells_it_is_packed_to_gigabytes(tmp_path):
+    """As much memory would be taken."""
+    for name, read in (("REFERENCE.csv", dataset.read_recordings), (runs.CARD, runs.read_card)):
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+            archive.writestr(name, "A1,N\n")
+        content = bytearray((tmp_path / "a.zip").read_bytes())
+        entry = content.index(b"PK\1\2")
+        content[entry + 20 : entry + 24] = b"\0\0\0\xf0"
+        (tmp_path / "a.zip").write_bytes(content)
+        with pytest.raises(UserError, match="unpacks to more than 1 GB"):
+            read(tmp_path / "a.zip")
+
+
+@pytest.mark.parametrize(
+    ("before", "new"),
+    [(b"\6\0\0\0\10\0\0\0", b"\6\10"), (b"val\0", b"\0"), (b"val\0", b"\3\0\0\0\0\0\0\xf0")],
+)
+def test_matlab_numbers_that_loadmat_would_take_gigabytes_for_or_crash_at(before, new):
+    """Complex ones, of no type, and of more bytes than there are."""
+    content = bytearray(matlab_file())
+    at = content.index(before, 128) + len(before)
+    content[at : at + len(new)] = new
+    with pytest.raises(UserError, match="its numbers are complex, of no type, or more than there is room for"):
+        matlab.load(bytes(content), "a.mat")
+
+
+def test_a_file_is_read_without_taking_memory_for_the_largest(tmp_path):
+    path = write(tmp_path, "x" * 100)
+    tracemalloc.start()
+    assert bounds.read_file(path) == b"x" * 100
+    assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    tracemalloc.stop()
+
+
+def test_a_heap_of_hdf5_that_would_be_read_for_ever(tmp_path):
+    import h5py
+
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["names"], file["ecg"], file["fs"] = ["a", "b"], UV, 300
+        file.attrs["units"] = "uV"
+    assert len(reading.read(tmp_path / "a.h5").signal) == len(UV)
+    content = bytearray((tmp_path / "a.h5").read_bytes())
+    heap = content.index(b"GCOL")
+    content[heap + 16 : heap + 32] = bytes(16)
+    with pytest.raises(UserError, match="holds nothing of no length"):
+        reading.read(write(tmp_path, bytes(content), "b.h5"))
+
+
+def test_samples_in_json_that_are_one_number(tmp_path):
+    told = {"startTime": "1", "waveformSamples": 5, "samplingFrequencyHz": "300", "scalingFactor": 1000}
+    with pytest.raises(UserError, match="its samples are no list of numbers"):
+        reading.read(write(tmp_path, json.dumps({"ecgReadings": [told]}), "a.json"))
+
+
+def test_a_network_that_is_none_is_refused_without_a_print(monkeypatch, capfd):
+    import onnxruntime
+
+    def refuse(*given):
+        raise ValueError("no network")
+
+    monkeypatch.setattr(onnxruntime.InferenceSession, "_create_inference_session", refuse)
+    with pytest.raises(ValueError, match="no network"):  # which `runs.load` turns into a sentence
+        inference.Onnx(b"")
+    assert not "".join(capfd.readouterr())
+
+
+def test_a_table_of_errors_without_records(tmp_path):
+    with pytest.raises(UserError, match="needs lines with the columns record"):
+        benchmark.read(write(tmp_path, "x,class,error\nA1,,is damaged\n"))
 
 
 def test_a_table_of_predictions_with_a_column_twice(tmp_path):
@@ -264,7 +348,7 @@ def test_trees_answer_as_they_did_before_they_were_checked(booster):
         (r"num_leaves=\d+", "num_leaves=1"),
         (r"(split_feature=)\d+", r"\g<1>99999"),
         (r"(split_feature=)\d+", r"\g<1>-1"),
-        (r"(split_feature=)\d+", r"\g<1>\u0661"),
+        (r"(split_feature=)\d+", r"\g<1>ONE"),
         (r"(threshold=)", r"\g<1>1 "),
         (r"(leaf_value=)\S+", r"\g<1>nan"),
         (r"(leaf_value=)\S+", r"\g<1>inf"),
@@ -284,7 +368,7 @@ def test_trees_answer_as_they_did_before_they_were_checked(booster):
 )
 def test_trees_that_would_lead_lightgbm_out_of_its_memory_are_refused(booster, line, instead):
     text = booster[0].model_to_string()
-    damaged = re.sub(line, instead, text, count=1)
+    damaged = re.sub(line, instead.replace("ONE", "\u0661"), text, count=1)
     assert damaged != text
     with pytest.raises((ValueError, KeyError)):
         trees.load(damaged)
