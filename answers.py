@@ -127,7 +127,7 @@ def _complete(row, recording, said, windows, models, wanted):
         "probabilities": {name: round(float(p), 4) for name, p in zip(CLASSES, probabilities, strict=True)},
         "seconds": round(_seconds(recording), 2),
         "doubts": doubts,
-        "notes": [printable(note) for note in notes],
+        "notes": [shortened(note) for note in notes],
     }
     if windows:
         _add_windows(row, windows, wanted)

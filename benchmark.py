@@ -23,9 +23,11 @@ def read(path):
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is not a CSV file of predictions ({' '.join(str(error).split())[:120]})") from None
     rows = rows.rename(columns=dict(zip(CLASSES, scoring.COLUMNS, strict=True)))
+    if not rows.columns.is_unique:
+        raise UserError(f"{path} has the column {rows.columns[rows.columns.duplicated()][0]} twice; keep one of them")
     if "record" not in rows and "file" in rows:
         rows["record"] = rows["file"].map(lambda name: PurePath(name).stem)
-    if {"class", "error"} <= set(rows):  # what predict.py refused
+    if {"record", "class", "error"} <= set(rows):  # what predict.py refused
         refused = (rows["class"] == "") & (rows["error"] != "")
         if refused.any():
             say(f"note: {refused.sum()} lines have an error and no answer, such as {rows.record[refused].iloc[0]}")

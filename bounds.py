@@ -1,5 +1,6 @@
 """How much is read: regular files alone, and of them, packed or not, as much as a computer can hold."""
 
+import os
 import stat
 from pathlib import Path
 
@@ -21,9 +22,12 @@ def read_file(path):
         if kind:
             raise UserError(f"{path} is {kind} and no file, so it is not opened; name a file or -, standard input")
         with path.open("rb") as file:
-            return read_stream(file, path)
+            # Not `MOST_BYTES`: as much memory as is asked for is taken before anything is read.
+            content = file.read(min(os.fstat(file.fileno()).st_size, MOST_BYTES) + 1)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
+    check_size(len(content), path)
+    return content
 
 
 def read_stream(file, path):
@@ -43,4 +47,11 @@ def check_size(size, path, verb="holds", most=None):
 
 def check_zip(archive, path):
     """Refuse a `zipfile.ZipFile` that unpacks to too much. No member is unpacked beyond the size that it tells."""
-    check_size(sum(entry.file_size for entry in archive.infolist()), path, "unpacks to")
+    check_members(archive.infolist(), path)
+
+
+def check_members(entries, path):
+    """Refuse members of a zip file that unpack to too much, or tell that they are packed to too much: of what they tell
+    as much memory is taken as if it were there.
+    """
+    check_size(sum(max(entry.file_size, entry.compress_size) for entry in entries), path, "unpacks to")

@@ -8,7 +8,6 @@ import re
 import threading
 import time
 import zipfile
-import zlib
 from collections import Counter
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
@@ -94,7 +93,7 @@ def _open(source):
         return {path.name: path for path in folder.iterdir() if path.is_file()}, bounds.read_file
     try:
         archive = zipfile.ZipFile(source)
-    except (zipfile.BadZipFile, OSError) as error:
+    except Exception as error:  # zipfile raises whatever its parser stumbles on
         raise UserError(
             f"{source} is not a whole zip file ({error}); name another, or delete a broken download and run again"
         ) from error
@@ -103,17 +102,17 @@ def _open(source):
         path = PurePosixPath(entry.filename.replace("\\", "/"))
         if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", entry.filename):
             raise UserError(f"{source} holds the path {entry.filename!r}, which leaves its folder; do not trust it")
-        if entry.is_dir() or "__MACOSX" in path.parts:
+        if entry.filename.endswith("/") or "__MACOSX" in path.parts:
             continue
         if path.name in files:
             raise UserError(f"{source} holds {path.name} twice; keep one of them")
         files[path.name] = entry
 
     def read(entry):
-        bounds.check_size(entry.file_size, f"{entry.filename} in {source}", "unpacks to")
+        bounds.check_members([entry], f"{entry.filename} in {source}")
         try:
             return archive.read(entry)
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+        except Exception as error:  # so do the decompressors
             raise UserError(f"{source} is damaged at {entry.filename} ({error}); delete it and run again") from error
 
     return files, read

@@ -4,6 +4,7 @@
 of which only raw matters here, the numbers as they are stored.
 """
 
+import contextlib
 import io
 import json
 import re
@@ -24,7 +25,7 @@ import headers
 import matlab
 import texts
 from leads import MOST_LEADS, Channel, kind, listed, microvolts
-from shell import UserError
+from shell import UserError, are_texts
 
 EXPORT = "export the recording as EDF, WFDB or CSV"
 PICTURE = "export the samples, for a picture of them is not enough"
@@ -85,32 +86,33 @@ def read_wfdb(path, unit):
     """Channels of the WFDB record whose header is `path`, each at its own rate. Raises `UserError`."""
     header, notes = _check_parts(path)
     try:
-        with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
-            warnings.simplefilter("ignore")  # of pandas, about how wfdb uses it
+        with tempfile.TemporaryDirectory() as folder:
             import wfdb  # slow to import
 
             # An absolute path, for wfdb takes "s3://…" as an order to fetch.
             readable = path if _readable(path) else _copy(path, Path(folder), "record")
             name = str(readable.absolute().with_suffix(""))
             record = wfdb.rdrecord(name, physical=unit != "raw", smooth_frames=False)
+        return _wfdb_channels(record, header.rate, unit, path), notes
     except UserError:
         raise
-    except Exception as error:  # wfdb raises whatever its parser stumbles on
+    except Exception as error:  # wfdb raises whatever its parser stumbles on, or returns a part of a record
         raise UserError(f"{path} is not a WFDB record ({one_line(error)}); export or fetch it again") from error
+
+
+def _wfdb_channels(record, rate, unit, path):
     signals = record.e_d_signal if unit == "raw" else record.e_p_signal
     if signals is None:
         raise UserError(f"{path} is not a WFDB record (it has no signals); export or fetch it again")
     names, frames = record.sig_name or [], record.samps_per_frame
-    if header.rate * max(frames) < 5 and not any(kind(name) == "ecg" for name in names):
+    if rate * max(frames) < 5 and not any(kind(name) == "ecg" for name in names):
         raise UserError(
-            f"{path} holds numerics ({listed(names)}, one each {1 / header.rate:g} s) and no ECG; "
-            "name the record of waveforms"
+            f"{path} holds numerics ({listed(names)}, one each {1 / rate:g} s) and no ECG; name the record of waveforms"
         )
-    channels = [
-        Channel(name or f"lead {i + 1}", header.rate * frames[i], record.units[i], partial(_get, signals, i))
+    return [
+        Channel(name or f"lead {i + 1}", rate * frames[i], record.units[i], partial(_get, signals, i))
         for i, name in enumerate(names)
     ]
-    return channels, notes
 
 
 def _get(signals, i):
@@ -267,6 +269,8 @@ def arrays(found, path, unit=None):
     A value whose name is of sampling tells the rate, one called unit the unit, unless `unit` is given: the nearest to
     an array counts. Arrays of one length, rate and unit are columns, in which times tell the rate too.
     """
+    if not all(are_texts(value) for value in found.values()):
+        raise ValueError("a text in it is none")
     numbers = {name: np.squeeze(value) for name, value in found.items() if np.asarray(value).dtype.kind in "iuf"}
     numbers = {k: v for k, v in numbers.items() if v.ndim in (1, 2) and max(v.shape) >= LEAST_SAMPLES}
     if not numbers:
@@ -358,13 +362,31 @@ def read_hdf5(content, path, unit):
             bounds.check_size(sum(sizes), path, "unpacks to")
             found[name] = _plain(item[()])
 
+    _check_heaps(content)
     with h5py.File(io.BytesIO(content), "r") as file:
+        if file.id.get_create_plist().get_sizes() != (8, 8):
+            raise ValueError("its lengths do not have 64 bits")
         keep("", file)
         file.visititems(keep)
     if content.startswith(b"MATLAB") and np.size(found.get("val", 0)) > 1:
         return _val(found["val"], path, unit)
     hidden = re.compile(r"(?:^|/)(?:#|MATLAB_|H5PATH)")
     return arrays({name: value for name, value in found.items() if not hidden.search(name)}, path)
+
+
+def _check_heaps(content):
+    """Raise `ValueError` where a heap of an HDF5 file, of texts of any length, holds free space of no length: the
+    library would stay at that place for ever.
+    """
+    steps = len(content) // 16 + 1  # as many as all heaps of a file can take, unless they overlap
+    for heap in re.finditer(rb"GCOL\x01...", content, re.DOTALL):
+        at, end = heap.end() + 8, heap.start() + int.from_bytes(content[heap.end() : heap.end() + 8], "little")
+        while at + 16 <= min(end, len(content)):
+            number, length = struct.unpack_from("<H6xQ", content, at)
+            steps -= 1
+            if steps < 0 or not (number or length):
+                raise ValueError("a heap of it holds nothing of no length")
+            at += 16 + -(-length // 8) * 8 if number else length
 
 
 def _plain(value):
@@ -434,7 +456,7 @@ def _fhir_name(code):
             return f"Lead {FHIR_LEADS[int(number)]}"
         if number.startswith("MDC_ECG"):
             return number
-    return code.get("text") or next((c["display"] for c in code.get("coding", []) if c.get("display")), "")
+    return str(code.get("text") or next((c["display"] for c in code.get("coding", []) if c.get("display")), ""))
 
 
 def _fhir_channel(data, name, unit):
@@ -449,11 +471,14 @@ def _fhir_channel(data, name, unit):
         numbers = origin.get("value", 0) + data.get("factor", 1) * numbers
     doubt = "" if data.get("dimensions", 1) == 1 else "its samples are of several dimensions"
     rate = float(f"{1000 / period:.9g}") if period and not doubt else None
-    return Channel(name or "lead 1", rate, origin.get("code") or origin.get("unit"), lambda: numbers, doubt)
+    own = origin.get("code") or origin.get("unit")
+    return Channel(name or "lead 1", rate, own and str(own), lambda: numbers, doubt)
 
 
 def _fitbit_channel(reading, unit, many):
     samples = np.array(reading["waveformSamples"], np.float64)
+    if samples.ndim != 1:
+        raise ValueError("its samples are no list of numbers")
     scale = 1 if unit == "raw" else float(reading["scalingFactor"])
     name = f"recording of {reading.get('startTime', 'unknown time')}" if many else "Lead I"
     return Channel(name, float(reading["samplingFrequencyHz"]), "mV", lambda: samples / scale)
@@ -483,7 +508,8 @@ def read_parquet(content, path, unit):
 def read_excel(content, path):
     """Channels of the first sheet of an Excel file, read as a text of its cells."""
     openpyxl = _optional("openpyxl", path)
-    book = openpyxl.load_workbook(io.BytesIO(content), read_only=True, data_only=True)
+    with contextlib.redirect_stdout(io.StringIO()):  # where it prints what is out of range
+        book = openpyxl.load_workbook(io.BytesIO(content), read_only=True, data_only=True)
     rows = book.worksheets[0].iter_rows(values_only=True)
     lines, cells = [], 0
     for row in rows:
@@ -553,7 +579,7 @@ def _dicom_channels(array, group):
         source = told.ChannelSourceSequence[0] if told.get("ChannelSourceSequence") else None
         name = (source and source.get("CodeMeaning")) or told.get("ChannelLabel") or f"lead {i + 1}"
         own = told.get("ChannelSensitivityUnitsSequence")
-        unit = own[0].CodeValue if own and told.get("ChannelSensitivity") else None
+        unit = str(own[0].CodeValue) if own and told.get("ChannelSensitivity") else None
         yield Channel(str(name), float(group.SamplingFrequency), unit, partial(_get, array.T, i))
 
 

@@ -15,7 +15,11 @@ class Onnx:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS") or 0)  # as LightGBM does; 0: all cores
-        self.session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        options.log_severity_level = 4  # it refuses by an exception, and warns in colours
+        # Without a fallback, which prints why it was needed and tries the same again.
+        self.session = onnxruntime.InferenceSession(
+            content, options, providers=["CPUExecutionProvider"], enable_fallback=0
+        )
 
     def predict_on_batch(self, images):
         """Probabilities (n, 4) for images (n, frequencies, frames), float32."""

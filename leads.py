@@ -5,14 +5,14 @@ from collections import namedtuple
 
 import numpy as np
 
-from shell import UserError
+from shell import UserError, shortened
 
 # rate in Hz and unit as the file gives them, else None; load() returns the numbers (samples,) in that unit;
 # doubt: why the file tells no rate or unit, where it says something of them.
 Channel = namedtuple("Channel", "name rate unit load doubt", defaults=("",))
 
 RISING = "numbers that only rise, as times do"
-LISTED = 8  # names in a sentence
+LISTED, LONGEST = 8, 60  # names in a sentence, and characters of one
 MOST_LEADS = 64
 COUNTER_SHARE = 0.93  # of the steps of a counter or of times goes one way; of an ECG's, about half
 # States or labels, of which codes are small integers; an ECG in steps of 50 µV has ten different numbers and more.
@@ -82,13 +82,15 @@ def microvolts(unit):
 def listed(names):
     """The first of some names as a text for a sentence."""
     more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return ", ".join(names[:LISTED]) + more
+    return ", ".join(shortened(name, LONGEST) for name in names[:LISTED]) + more
 
 
 def no_signal(numbers):
     """What `numbers` (samples,) are when no signal can look so, "numbers that only rise", else None."""
     numbers = np.asarray(numbers, np.float64)
     finite = np.isfinite(numbers)
+    if not finite.any():
+        return "no numbers"
     numbers = numbers if finite.all() else numbers[finite]  # of a day, each copy takes 200 MB
     steps = np.diff(numbers)
     rising, falling = np.count_nonzero(steps > 0), np.count_nonzero(steps < 0)

@@ -12,6 +12,8 @@ from leads import listed
 from shell import UserError
 
 MATRIX, COMPRESSED = 14, 15  # types of elements
+TYPES = {1, 2, 3, 4, 5, 6, 7, 9, 12, 13}  # of elements that are numbers
+COMPLEX = 8  # a flag of an array
 BYTES = {6: 8, 7: 4, 8: 1, 9: 1, 10: 2, 11: 2, 12: 4, 13: 4, 14: 8, 15: 8}  # of a number, by the class of its array
 OPAQUE = 17  # the class of tables, strings and other objects, which have no shape
 CLASSES = {1: "cells", 2: "a structure", 3: "an object", 4: "text", 5: "a sparse array", OPAQUE: "an object"}
@@ -70,7 +72,12 @@ def _describe(head, order):
     shape = b""
     if array_class != OPAQUE:
         shape, at = _part(head, at, order)
-    name, _ = _part(head, at, order)
+    name, at = _part(head, at, order)
+    if name == b"val" and array_class in BYTES:
+        # loadmat takes as much memory as the numbers say they need, and crashes where their type is none.
+        held, size = struct.unpack_from(order + "II", head, at)
+        if flags[1 if order == "<" else 2] & COMPLEX or held & 0xFFFF not in TYPES or (not held >> 16 and size > inner):
+            raise ValueError("its numbers are complex, of no type, or more than there is room for")
     return name.decode("latin-1"), array_class, struct.unpack(f"{order}{len(shape) // 4}i", shape), inner
 
 

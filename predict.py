@@ -39,7 +39,7 @@ import quality
 import reading
 import runs
 from recipes import CLASSES
-from shell import UserError, make_folders, parser, printable, progress, run_script, say
+from shell import LONGEST, UserError, make_folders, parser, printable, progress, run_script, say, shortened
 
 SHIPPED = Path(__file__).parent / "pretrained"
 KEYS = ("file", "class", "uncertain", "probabilities", "seconds", "fibrillation", "windows")
@@ -61,7 +61,7 @@ def main():
             paths = [path.absolute() for path in paths]  # by which its workers find them
         failed, count = (write_csv if arguments.csv not in (None, "-") else show)(paths, arguments)
     except UserError as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
+        print(f"error: {shortened(str(error), LONGEST)}", file=sys.stderr)
         return 1
     if failed:
         say(f"{failed} of {count} files could not be classified")
@@ -289,7 +289,7 @@ def inside(folder):
     left = sum(entry.suffix.lower() in SUFFIXES for entry in set(files).difference(found))
     if left:
         which = "other files are" if left > 1 else "other file is"
-        say(f"{printable(str(folder))} holds WFDB records, so {left} {which} left out; name what else to classify")
+        say(f"{folder} holds WFDB records, so {left} {which} left out; name what else to classify")
     return found
 
 

@@ -14,7 +14,7 @@ import bounds
 import formats
 import quality
 from leads import choose, microvolts, no_signal
-from shell import UserError, parser, printable, run_script
+from shell import UserError, parser, run_script, shortened, unwarned
 
 # signal: float64 (samples,) in µV; sampling_rate in Hz; notes: sentences about what was assumed or changed.
 Recording = namedtuple("Recording", "signal sampling_rate notes")
@@ -28,6 +28,7 @@ CONSTANT_SECONDS = 0.2  # from here on, a constant end is padding or a loose ele
 AMPLITUDES = 20, 20_000
 
 
+@unwarned()
 def read(path, lead=None, fs=None, unit=None):
     """The `Recording` in a file of any of the formats, or in standard input (-), cleaned but not resampled.
 
@@ -217,7 +218,7 @@ def main():
     arguments = flags.parse_args()
     for path in arguments.files:
         signal, rate, notes = read(path, *told(flags, arguments))
-        print(printable("; ".join([f"{path}: {len(signal) / rate:.1f} s at {rate:g} Hz", *notes])))
+        print("; ".join(map(shortened, [f"{path}: {len(signal) / rate:.1f} s at {rate:g} Hz", *notes])))
 
 
 if __name__ == "__main__":

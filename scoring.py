@@ -307,7 +307,7 @@ def _measure_probabilities(true, probabilities):
     ]
     return {
         "calibration_error": calibration_error(true, probabilities),
-        "macro_AUC": float(np.nanmean(areas)),
+        "macro_AUC": float(np.nanmean(areas)) if np.isfinite(areas).any() else np.nan,
         "AUC": {name: None if np.isnan(area) else float(area) for name, area in zip(CLASSES, areas, strict=True)},
         "average_precision": dict(zip(CLASSES, precisions, strict=True)),
     }

@@ -10,11 +10,14 @@ import sys
 import tempfile
 import unicodedata
 import uuid
+import warnings
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
+
+LONGEST = 2000  # characters of a message, which a file's own words may fill
 
 
 class UserError(Exception):
@@ -82,14 +85,18 @@ def reason(error):
 
 
 def _say_error(message, status):
-    print(f"error: {printable(str(message))}", file=sys.stderr)
+    print(f"error: {shortened(str(message), LONGEST)}", file=sys.stderr)
     return status
 
 
 def printable(text):
-    """A text whose control characters, line ends and marks of direction are escaped: a file's name may hold them."""
+    """A text whose control characters, line ends, marks of direction and halves of pairs are escaped: a file's name may
+    hold them.
+    """
     return "".join(
-        each if unicodedata.category(each) not in ("Cc", "Cf", "Zl", "Zp") else each.encode("unicode_escape").decode()
+        each
+        if unicodedata.category(each) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
+        else each.encode("unicode_escape").decode()
         for each in text
     )
 
@@ -102,7 +109,7 @@ def shortened(text, most=300):
 
 def say(message):
     """Print progress or a warning on stderr, above any progress bar."""
-    tqdm.write(message, file=sys.stderr)
+    tqdm.write(shortened(message, LONGEST), file=sys.stderr)
 
 
 def progress(total, what, unit, disable=False):
@@ -190,6 +197,15 @@ def write_arrays(path, **arrays):
         np.savez(temporary, checksum=_checksum(arrays), **arrays)
 
 
+@contextlib.contextmanager
+def unwarned():
+    """Meanwhile, libraries do not warn: what a file holds is told in our words, or it is refused."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@unwarned()
 def read_arrays(path, fit=lambda arrays: True):
     """{name: array} of a file of `write_arrays`, or None where there is none or, which is said, a bad one.
 
@@ -199,7 +215,8 @@ def read_arrays(path, fit=lambda arrays: True):
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
-        if str(arrays.pop("checksum")) == _checksum(arrays) and fit(arrays):
+        whole = all(map(are_texts, arrays.values())) and str(arrays.pop("checksum")) == _checksum(arrays)
+        if whole and fit(arrays):
             return arrays
     except FileNotFoundError:
         return None
@@ -207,6 +224,12 @@ def read_arrays(path, fit=lambda arrays: True):
         pass
     say(f"{path} is damaged or not what it should be, and will be made again")
     return None
+
+
+def are_texts(array):
+    """Whether an array holds no characters beyond Unicode, of which NumPy makes texts that nothing can print."""
+    array = np.ascontiguousarray(array)
+    return array.dtype.kind != "U" or bool((np.frombuffer(array, f"{array.dtype.byteorder}u4") <= sys.maxunicode).all())
 
 
 def _checksum(arrays):

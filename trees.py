@@ -1,5 +1,6 @@
 """Boosted trees on measured heartbeats: the second member of a model, which errs elsewhere than the network does."""
 
+import re
 from importlib.metadata import version
 
 import numpy as np
@@ -9,6 +10,12 @@ import preprocessing
 import rhythm
 from recipes import CLASSES
 from shell import hidden
+
+# The lines of a tree in LightGBM's text that are lists, of integers and of numbers: of each split, and of each leaf.
+INTEGERS = ("split_feature", "decision_type", "left_child", "right_child", "internal_count"), ("leaf_count",)
+NUMBERS = ("split_gain", "threshold", "internal_value", "internal_weight"), ("leaf_value", "leaf_weight")
+DECISIONS = {0, 2, 4, 6, 8, 10}  # all but those by categories
+MOST_LEAVES = 1000
 
 
 def fit(measured, labels, recipe):
@@ -40,13 +47,65 @@ def fit(measured, labels, recipe):
 
 
 def load(text):
-    """The LightGBM booster of its text.
+    """The LightGBM booster of its text. Raises `ValueError` for a text that is none on our measurements and classes.
 
     LightGBM looks for packages that it can do without, and importing them takes a second: here it gets arrays alone.
     """
     with hidden("sklearn", "pandas", "matplotlib", "dask"):
         import lightgbm
-    return lightgbm.Booster(model_str=text)
+    return lightgbm.Booster(model_str=_checked(text))
+
+
+def _checked(text):
+    """What LightGBM needs of its text, each line checked; `ValueError` where one is wrong.
+
+    Its own parser believes counts and indices, and leaves its memory where they are wrong.
+    """
+    head, *parts = text.partition("\nend of trees")[0].split("\nTree=")
+    told, width = _lines(head), len(beats.MEASUREMENTS)
+    lines = {"version": told.get("version", ""), "num_class": len(CLASSES), "num_tree_per_iteration": len(CLASSES)}
+    lines |= {"label_index": 0, "max_feature_idx": width - 1, "objective": f"multiclass num_class:{len(CLASSES)}"}
+    alike = all(told.get(name) == str(value) for name, value in lines.items())
+    if not alike or not re.fullmatch(r"v\d{1,3}", lines["version"]) or not parts or len(parts) % len(CLASSES):
+        raise ValueError("its trees are not of this version's classes and measurements")
+    lines |= {"feature_names": " ".join(f"Column_{place}" for place in range(width))}
+    lines |= {"feature_infos": " ".join(["none"] * width)}  # the range of each in the training, which no answer needs
+    trees = [_tree(_lines(part), width) for part in parts]
+    sections = [lines, *({"Tree": place} | tree for place, tree in enumerate(trees))]
+    text = "\n\n".join("".join(f"{name}={value}\n" for name, value in section.items()) for section in sections)
+    return f"tree\n{text}\nend of trees\n"
+
+
+def _lines(text):
+    """{name: value} of the lines of a text."""
+    return dict(line.partition("=")[::2] for line in text.split("\n"))
+
+
+def _tree(told, width):
+    """The lines {name: value} of a tree on so many measurements, checked."""
+    plain = (told["num_cat"], told["is_linear"]) == ("0", "0") and "inf" not in told["leaf_value"]
+    sizes = re.fullmatch(r"[0-9]{1,4}", told["num_leaves"]) and re.fullmatch(r"[-+.0-9e]{1,30}", told["shrinkage"])
+    if not plain or not sizes:
+        raise ValueError("a tree is of another kind than ours")
+    leaves = int(told["num_leaves"])
+    found = {}
+    for groups, letters in ((INTEGERS, re.compile(r"[-0-9 ]*")), (NUMBERS, re.compile(r"[-+.0-9einf ]*"))):
+        for names, many in zip(groups, (leaves - 1, leaves), strict=True):
+            for name in names:
+                found[name] = told[name].split()
+                some = 0 if (leaves, name) == (1, "leaf_weight") else many
+                if len(found[name]) != some or not letters.fullmatch(told[name]):
+                    raise ValueError(f"the {name} of a tree is not one for each split or leaf")
+    features, decisions, left, right, passed, reached = (
+        list(map(int, found[name])) for names in INTEGERS for name in names
+    )
+    # Splits are numbered as they are made, the leaves from -1 downwards: all but the first are once below another.
+    below = sorted(left + right) == [*range(-leaves, 0), *range(1, leaves - 1)] if leaves > 1 else True
+    later = all(child < 0 or child > place for side in (left, right) for place, child in enumerate(side))
+    known = all(0 <= feature < width for feature in features) and DECISIONS.issuperset(decisions)
+    if not (below and later and known and 1 <= leaves <= MOST_LEAVES and min(passed + reached) > 0):
+        raise ValueError("a tree branches to where there is nothing")
+    return {name: told[name] for name in ("num_leaves", "num_cat", *found, "is_linear", "shrinkage")}
 
 
 def provenance():

@@ -1,6 +1,7 @@
 """What is read from each format beyond text, EDF and WFDB (test_reading.py), and what is refused by its name."""
 
 import builtins
+import io
 import json
 import struct
 import zipfile
@@ -240,8 +241,9 @@ def test_excel(tmp_path):
     )
 
 
-def test_dicom(tmp_path):
-    pydicom = pytest.importorskip("pydicom")
+def dicom_file(first, second, rate, **changes):
+    """The bytes of a DICOM file of leads II and I, signals (samples,) in µV; changes: of its elements."""
+    import pydicom
 
     def dataset(**values):
         made = pydicom.Dataset()
@@ -261,23 +263,31 @@ def test_dicom(tmp_path):
         for name in ("Lead II", "Lead I (Einthoven)")
     ]
     group = dataset(
-        NumberOfWaveformChannels=2, NumberOfWaveformSamples=len(UV), SamplingFrequency="300", WaveformBitsAllocated=16,
+        NumberOfWaveformChannels=2, NumberOfWaveformSamples=len(first), SamplingFrequency=str(rate),
+        WaveformBitsAllocated=16,
         WaveformSampleInterpretation="SS", WaveformOriginality="ORIGINAL", ChannelDefinitionSequence=channels,
-        WaveformData=np.stack([OTHER / 2, UV / 2], 1).round().astype("<i2").tobytes(),
+        WaveformData=np.stack([first / 2, second / 2], 1).round().astype("<i2").tobytes(),
     )  # fmt: skip
     kind = "1.2.840.10008.5.1.4.1.1.9.1.1"
-    file = dataset(SOPClassUID=kind, SOPInstanceUID="1.2.3", WaveformSequence=[group])
+    values = {"SOPClassUID": kind, "SOPInstanceUID": "1.2.3", "WaveformSequence": [group]} | changes
+    file = dataset(**{name: value for name, value in values.items() if value is not None})
     file.file_meta = pydicom.dataset.FileMetaDataset()
     file.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
     file.file_meta.MediaStorageSOPClassUID, file.file_meta.MediaStorageSOPInstanceUID = kind, "1.2.3"
-    pydicom.dcmwrite(tmp_path / "a.dcm", file, enforce_file_format=True)
+    content = io.BytesIO()
+    pydicom.dcmwrite(content, file, enforce_file_format=True)
+    return content.getvalue()
+
+
+def test_dicom(tmp_path):
+    pytest.importorskip("pydicom")
+    write(tmp_path, dicom_file(OTHER, UV, 300), "a.dcm")
     check(
         reading.read(tmp_path / "a.dcm"),
         atol=1,
         notes=["of 2 leads Lead I (Einthoven) was taken; the others are Lead II"],
     )
-    del file.WaveformSequence
-    pydicom.dcmwrite(tmp_path / "b.dcm", file, enforce_file_format=True)
+    write(tmp_path, dicom_file(OTHER, UV, 300, WaveformSequence=None), "b.dcm")
     refused("without waveforms", tmp_path / "b.dcm")
 
 
