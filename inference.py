@@ -1,30 +1,65 @@
 """Images → probabilities: a network's answer, by Keras or by ONNX Runtime, which starts in a tenth of a second."""
 
+import functools
 import os
 
 import numpy as np
 
+from recipes import CLASSES
+from shell import UserError, shortened
+
 BATCH = 16  # images per forward pass; 32 is no faster on a CPU and takes 0.3 GB more
+MOST_MEMORY = 4_000_000_000  # bytes, of all that networks in the ONNX format compute; the shipped one's take 50 million
 
 
 class Onnx:
-    """A network in the ONNX format, which answers as a Keras model does but can do nothing else."""
+    """A network in the ONNX format, which answers as a Keras model does but can do nothing else.
 
-    def __init__(self, content):
+    content: its bytes, for which ONNX Runtime raises what it likes if they are damaged; where: the file's name.
+    """
+
+    def __init__(self, content, where="the model"):
         import onnxruntime
 
+        _bound_memory()
+        self.where = where
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS") or 0)  # as LightGBM does; 0: all cores
         options.log_severity_level = 4  # it refuses by an exception, and warns in colours
+        options.add_session_config_entry("session.use_env_allocators", "1")
+        # Constants would be computed at once, without the bound; those of our networks are when they are exported.
         # Without a fallback, which prints why it was needed and tries the same again.
         self.session = onnxruntime.InferenceSession(
-            content, options, providers=["CPUExecutionProvider"], enable_fallback=0
+            content,
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=["ConstantFolding"],
+            enable_fallback=0,
         )
+        (self.given,) = self.session.get_inputs()
 
     def predict_on_batch(self, images):
-        """Probabilities (n, 4) for images (n, frequencies, frames), float32."""
-        (given,) = self.session.get_inputs()
-        return self.session.run(None, {given.name: images})[0]
+        """Probabilities (n, 4) for images (n, frequencies, frames), float32. Raises `UserError` if it has none."""
+        try:
+            (answers,) = self.session.run(None, {self.given.name: images})
+            if answers.shape != (len(images), len(CLASSES)):
+                raise ValueError(f"it does not answer with {len(CLASSES)} numbers for each")
+        except Exception as error:  # whatever a foreign network may cause
+            told = shortened(str(error).rpartition(") ")[2], 120)  # without the place in ONNX Runtime's source
+            raise UserError(
+                f"{self.where} has a network that cannot answer ({told}); do not trust it, and name another"
+            ) from error
+        return answers
+
+
+@functools.cache
+def _bound_memory():
+    """Let ONNX Runtime refuse what takes more than `MOST_MEMORY`."""
+    import onnxruntime
+
+    kind = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR
+    memory = onnxruntime.OrtMemoryInfo("Cpu", kind, 0, onnxruntime.OrtMemType.DEFAULT)
+    onnxruntime.create_and_register_allocator(memory, onnxruntime.OrtArenaCfg({"max_mem": MOST_MEMORY}))
 
 
 def predict(network, inputs, batch_size=BATCH, bar=None):

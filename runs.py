@@ -253,7 +253,7 @@ def load(path, light=False):
 
 def _onnx(path, name):
     with zipfile.ZipFile(path) as archive:
-        return inference.Onnx(archive.read(name))
+        return inference.Onnx(archive.read(name), path)
 
 
 def _has_onnx(path):

@@ -144,6 +144,43 @@ FOREIGN = {
 }
 
 
+def foreign(*nodes, answers="x"):
+    """The bytes of a network in the ONNX format whose answer is called `answers`."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("images", answers)]
+    graph = helper.make_graph([helper.make_node(*node) for node in nodes], "graph", values[:1], values[1:])
+    for node in graph.node:
+        if node.op_type == "Constant":  # the side of a square
+            side = helper.make_tensor("side", TensorProto.INT64, [2], [60_000, 60_000])
+            node.attribute.append(helper.make_attribute("value", side))
+    imports = [helper.make_opsetid("", 17)]
+    return onnx.ModelProto.SerializeToString(helper.make_model(graph, opset_imports=imports, ir_version=9))
+
+
+FOREIGN = {
+    "constants of 14 GB": foreign(("Constant", [], ["side"]), ("ConstantOfShape", ["side"], ["x"])),
+    "constants of 14 GB that are added up": foreign(
+        ("Constant", [], ["side"]), ("ConstantOfShape", ["side"], ["y"]), ("ReduceSum", ["y"], ["x"])
+    ),
+    "the images": foreign(("Identity", ["images"], ["x"])),
+    "no network": b"x" * 100,
+}
+
+
+@pytest.mark.parametrize("member", [runs.ONNX, runs.RHYTHM])
+@pytest.mark.parametrize("network", FOREIGN.values(), ids=FOREIGN)
+def test_a_network_that_is_not_ours_is_refused_in_a_sentence(tmp_path, parts, member, network):
+    path = packed(tmp_path / "a.keras", parts | {member: network})
+    example = PROJECT / "pretrained" / "example.hea"
+    limited = f"ulimit -v 12000000; exec {sys.executable} predict.py {example} --model {path}"
+    process = subprocess.run(["bash", "-c", limited], cwd=PROJECT, text=True, capture_output=True)
+    assert process.returncode == 1 and process.stdout.count("\n") <= 1 and "Traceback" not in process.stderr
+    told = process.stdout + process.stderr
+    assert f"{path} has a network that cannot answer" in told or f"{path} is damaged" in told
+
+
 @pytest.mark.parametrize("change", FOREIGN.values(), ids=FOREIGN)
 def test_layers_that_are_not_kerass_are_refused_before_keras_sees_them(parts, change):
     config = json.loads(parts[runs.CONFIG])
