@@ -2,7 +2,8 @@
 # make reproduce    the report's run on the real recordings
 # make improved     our own recipe on the real recordings
 # make ensemble     the same, and four more models that vote with it
-# make report       the page of the shipped model, on the real recordings; DATA=path/of/training2017.zip where they are
+# make report       the page of the shipped model, and then that of the report's run with random weights beside it, on the real
+#                   recordings; DATA=path/of/training2017.zip where they are
 # make predict-only installs what predict.py needs, into .venv-predict
 # make test         the tests; TRAINING2017=path/of/training2017.zip adds those on the real recordings
 # make test-slow    the slow and rare ones; make test-faults: those of kills, full disks, damaged and strangers' files, all of them
@@ -66,12 +67,18 @@ ensemble: improved
 
 DATA ?= data/training2017.zip
 SHIPPED = --model pretrained/improved.keras --data $(DATA)
+RANDOM = --run paper-weights-random --data $(DATA)
 
 report: .venv/installed
 	$(PY) evaluation.py $(SHIPPED)
 	$(PY) gc_implementation.py $(SHIPPED)
 	$(PY) gc_implementation.py $(SHIPPED) --checks
 	$(PY) report.py --run pretrained-improved --data $(DATA)
+	$(PY) main.py --weights random --data $(DATA)
+	$(PY) evaluation.py $(RANDOM)
+	$(PY) gc_implementation.py $(RANDOM)
+	$(PY) gc_implementation.py $(RANDOM) --checks
+	$(PY) report.py --run paper-weights-random pretrained-improved --data $(DATA)
 
 predict-only: .venv-predict/installed
 	.venv-predict/bin/python predict.py --check

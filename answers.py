@@ -147,9 +147,8 @@ def _add_windows(row, windows, wanted):
 
     differ = episodes.disagreement(windows)
     row["notes"] += [differ] if differ else []
-    if row["seconds"] > episodes.LONG:
-        row["doubts"] += episodes.doubts(windows, row["class"])
-        row["uncertain"] = bool(row["doubts"])
+    row["doubts"] += episodes.doubts(windows, row["class"])
+    row["uncertain"] = bool(row["doubts"])
     if wanted.windowed or row["seconds"] > episodes.LONG:
         row["fibrillation"] = episodes.summary(windows)
     if wanted.windowed:

@@ -14,7 +14,7 @@ from recipes import CLASSES
 WINDOW = 30  # s: as long as most of the challenge's recordings, which members have learned from
 LEAST = 10  # s: a shorter rest at the end belongs to the window before it
 CHUNK = 64  # windows that are in memory, with their images, at a time
-LEAST_SHARE = 0.8  # of the windows, that one class must have to be that of a long recording
+LEAST_SHARE = 0.8  # of the windows, that one class must have to be that of a recording of more than two
 LONG = 300  # s from which on the episodes of a recording are told without asking: a mean over hours hides minutes
 
 # What counts as an episode: chosen by benchmarks/episodes.py. A probability of 0.2 is little, but a normal rhythm has
@@ -25,6 +25,7 @@ RULE = (
     f"an episode is where the median, over {NEIGHBOURS} windows of {WINDOW} s, of the probability of fibrillation is "
     f"above {PROBABILITY}; those up to {GAP} s apart are one, and those below {SHORTEST} s are left out"
 )
+TOLD = ("share", "seconds", "readable", "episodes", "longest")  # of them, besides their list
 
 # begins, ends: s (windows,); probabilities: (windows, 4); rows: measurements of the heartbeats (windows, measurements);
 # usable: s of each window that hold no faults (windows,).
@@ -98,8 +99,10 @@ def summary(windows):
     """How much of a recording, given as its `Windows`, is fibrillation: all times in s.
 
     share: that of the episodes in the time that can be read, `readable`, which is all but windows of noise outside
-    episodes; None where none can.
+    episodes; None where none can. All are None where a recording is shorter than an episode.
     """
+    if windows.ends[-1] - windows.begins[0] < SHORTEST:
+        return dict.fromkeys(TOLD) | {"list": [], "rule": RULE}
     found = find(windows)
     inside = np.any([(windows.begins >= begin) & (windows.ends <= end) for begin, end in found], axis=0)
     noise = (windows.probabilities.argmax(1) == CLASSES.index("~")) & ~inside
@@ -150,7 +153,12 @@ def disagreement(windows):
 
 
 def doubts(windows, name):
-    """Why the class `name` is not that of a whole long recording, given as its `Windows`: parts of a sentence."""
+    """Why the class `name` is not that of a whole recording of several `Windows`: parts of a sentence.
+
+    The longest of the challenge's recordings have two windows, which a rhythm that is irregular may well divide.
+    """
+    if len(windows.begins) <= 2:
+        return []
     classes = windows.probabilities.argmax(1)
     readable = classes != CLASSES.index("~")
     share = np.mean(classes[readable] == CLASSES.index(name)) if readable.any() and name != "~" else 1.0
@@ -167,6 +175,8 @@ def clock(seconds):
 
 def told(summary):
     """A `summary` in words."""
+    if summary["episodes"] is None:
+        return f"too short for an episode of fibrillation, which lasts {SHORTEST} s or more"
     if summary["share"] is None:
         return "all windows are noise"
     if not summary["episodes"]:

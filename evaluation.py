@@ -280,7 +280,7 @@ def print_tables(metrics):
         print(line)
     for title, row in metrics["baselines"].items():
         print(
-            f"{title:<14} 4-class {row['avg_F1_score']:.4f}, challenge {row['challenge_F1']:.4f} "
+            f"{title:<29} 4-class {row['avg_F1_score']:.4f}, challenge {row['challenge_F1']:.4f} "
             f"({row['recordings']:,} recordings)"
         )
     if "against" in metrics:
@@ -309,9 +309,7 @@ def print_scores(metrics):
         for key, title in scoring.OVERALL.items()
         if key in metrics
     ]
-    print(
-        f"{'':<24}{'this run':>9}   {'95 % interval':<15}{'report':>7}   less the report's, as if of other recordings"
-    )
+    print(f"{'':<24}{'this run':>9}   {'95 % interval':<15}{'report':>7}   difference (both drawn apart)")
     for title, ours, interval, theirs, change in rows:
         line = f"{title:<24}{ours:>9.4f}   {scoring.span(interval) if interval else '':<15}{theirs:>7.2f}"
         if change:

@@ -48,14 +48,17 @@ def main():
         flags.error("--count needs 2 recordings or more")
 
     if arguments.file:
-        run, saved, chosen = open_files(arguments, reading.told(flags, arguments))
+        run, saved, chosen, refused = open_files(arguments, reading.told(flags, arguments))
     else:
         run, models, table, _ = runs.open_run(arguments.run, arguments.model, arguments.data, arguments.labels)
-        saved, chosen = models[0], choose(table, arguments.record)
+        saved, chosen, refused = models[0], choose(table, arguments.record), []
     make_folders(run.figures)
     if arguments.checks:
         return check(saved, table, arguments.count, run.figures)
-    draw(saved, chosen, run.figures)
+    if chosen:
+        draw(saved, chosen, run.figures)
+    if refused:
+        raise UserError("; ".join(refused))
 
 
 def draw(saved, chosen, folder):
@@ -113,26 +116,32 @@ def choose(table, records):
 
 
 def open_files(arguments, options):
-    """(`Run`, `Saved`, {part of the file name: recording as a row of a table has it}) for the flag --file.
+    """(`Run`, `Saved`, {part of the file name: recording as a row of a table has it}, [why others are refused]) for the
+    flag --file.
 
     options: lead, fs and unit, as `reading.read` takes them.
     """
     run = runs.Run(arguments.run or "files")
-    recordings = {}
+    recordings, refused = {}, []
     for name in arguments.file:
-        signal, rate, _ = reading.read(name, *options)
+        try:
+            signal, rate, _ = reading.read(name, *options)
+        except UserError as error:
+            refused.append(str(error))
+            continue
         if len(signal) / rate > LONGEST:
-            raise UserError(
+            refused.append(
                 f"{name} lasts {len(signal) / rate:.0f} s, more than a figure shows; "
                 "predict.py --html shows the heat of its windows"
             )
+            continue
         title = Path(name).stem
         while title in recordings:  # of another folder
             title += "_"
         recordings[title] = SimpleNamespace(record=title, label=None, signal=signal, sampling_rate=rate)
     shipped = Path(__file__).parent / "pretrained/improved.keras"
     own = run.model if arguments.run else shipped
-    return run, runs.load(arguments.model or own), recordings
+    return run, runs.load(arguments.model or own) if recordings else None, recordings, refused
 
 
 def explain(saved, recording, path):

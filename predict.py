@@ -10,10 +10,10 @@
     python predict.py recordings/ --csv answers.csv --workers 4     many: run it again to continue
     python predict.py --check                             versions, the model and its answer on a known recording
 
-Recordings may have any sampling rate and last from 5 s to hours: longer ones than the model's input are cut into
+Recordings may have any sampling rate and last from 5 s to days: longer ones than the model's input are cut into
 windows, whose logits are averaged, and from 5 minutes on the episodes of fibrillation are told. Exit status: 0 all are
-classified, 1 some file or the model cannot be used (the rest is classified all the same), 2 wrong flags, or a
-disk that does not take the output.
+classified, 1 some file, the model or the table of --csv cannot be used (other files are classified all the same), 2
+wrong flags, or a disk that does not take the output.
 
 With --csv FILE each row is written as soon as it is known, in the order in which they come; a column more, fingerprint,
 tells the model and the flags. Recordings that have an answer in the file are not classified again; what failed is
@@ -44,7 +44,6 @@ from shell import LONGEST, UserError, make_folders, parser, printable, progress,
 SHIPPED = Path(__file__).parent / "pretrained"
 KEYS = ("file", "class", "uncertain", "probabilities", "seconds", "fibrillation", "windows")
 KEYS += ("reasons", "page", "doubts", "notes", "error")
-EPISODES = ("share", "seconds", "readable", "episodes", "longest")  # what CSV tells of them
 RECORDINGS = (".edf", ".bdf", ".atc", ".dcm")  # what else lies in a folder is looked at where it holds no WFDB records
 SUFFIXES = (*RECORDINGS, ".csv", ".txt", ".tsv", ".npy", ".npz", ".h5", ".hdf5", ".parquet", ".xlsx", ".json", ".xml")
 
@@ -90,13 +89,15 @@ def write_csv(paths, arguments):
     settings = [digests(arguments.model), arguments.options, arguments.confidence]
     fingerprint = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]
     with runs.lock(Path(f"{arguments.csv}.lock"), f"table {arguments.csv}", "name another file"):
-        known = _continue_csv(paths, arguments, names, fingerprint)
-    print(f"wrote {arguments.csv}")
+        known, new = _continue_csv(paths, arguments, names, fingerprint)
+    print(f"rows written to {arguments.csv}: {new}, it has {len(known)}")
     return sum(known.values()), len(known)
 
 
 def _continue_csv(paths, arguments, names, fingerprint):
-    """{file: whether it failed} of all rows in the file of --csv, after those that it lacked were appended."""
+    """({file: whether it failed} of all rows in the file of --csv, after those that it lacked were appended; how many
+    were).
+    """
     known = batches.answered(arguments.csv, names, fingerprint)
     failed = {name for name in map(_written, paths) if known.get(name)}
     if failed:  # they may have been mended
@@ -111,7 +112,7 @@ def _continue_csv(paths, arguments, names, fingerprint):
             yield flat(row, names) | {"fingerprint": fingerprint}
 
     batches.append(arguments.csv, names, rows())
-    return known
+    return known, len(new)
 
 
 def _written(path):
@@ -246,7 +247,10 @@ def find(names, recursive=False):
             folders = [path] if folder else []
             if folder and recursive:
                 folders += sorted(Path(inner) for inner, _, _ in os.walk(path) if Path(inner) != path)
-            paths += [file for each in folders for file in inside(each)] or [path]
+            found = [file for each in folders for file in inside(each)]
+            if folder and not found and not recursive and any(entry.is_dir() for entry in path.iterdir()):
+                say(f"{path} holds folders and no recordings; pass --recursive to search them")
+            paths += found or [path]
     once = {}
     for path in paths:  # a file named twice, by its folder or by a link, is one
         once.setdefault(path if str(path) == "-" else os.path.realpath(path), path)
@@ -363,15 +367,18 @@ def print_windows_csv(rows):
 
 def columns(explained):
     """The names of the columns of a CSV table, with or without the reasons."""
+    from episodes import TOLD
+
     names = ["file", "class", "uncertain", *(f"probability_{name}" for name in CLASSES), "seconds"]
-    names += [f"fibrillation_{name}" for name in EPISODES]
+    names += [f"fibrillation_{name}" for name in TOLD]
     return [*names, *["reasons"] * bool(explained), "doubts", "notes", "error"]
 
 
 def flat(row, names):
     """{name: value} of a row, as a line of CSV with the columns `names` has them."""
     values = {f"probability_{name}": p for name, p in row.get("probabilities", {}).items()}
-    values |= {f"fibrillation_{name}": row["fibrillation"][name] for name in EPISODES if "fibrillation" in row}
+    found = row.get("fibrillation", {})
+    values |= {f"fibrillation_{name}": value for name, value in found.items() if f"fibrillation_{name}" in names}
     if "reasons" in row:
         values["reasons"] = row["reasons"]["sentence"]
     texts = {"file": row["file"], "error": row.get("error", "")}

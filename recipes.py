@@ -9,6 +9,7 @@ import dataclasses
 import re
 
 CLASSES = ("A", "N", "O", "~")  # atrial fibrillation, normal, other rhythm, noise: the order of F1_0 … F1_3
+MEMBERS = {"network": "network of images", "rhythm": "networks of heartbeats", "trees": "trees"}  # of a model
 NAMES = {"A": "Atrial fibrillation (A)", "N": "Normal (N)", "O": "Other rhythm (O)", "~": "Noise (~)"}
 COLOURS = {"A": "#d55e00", "N": "#0173b2", "O": "#029e73", "~": "#cc78bc"}  # that the colour-blind tell apart
 SEED = "[0, 4294967295]"
@@ -81,7 +82,7 @@ class Recipe:
     weight_average: float = setting("training", 0.0, "epochs over which the weights that are kept are a moving average; 0: none", "[0, 100]")
     batch_size: int = setting("training", 16, "recordings per training step", "[1, 100000]")
     epochs: int = setting("training", 100, "passes over the training split", "[1, 100000]")
-    members: str = setting("members", "network", "who answers, their logits averaged: the network of images, networks of the sequence of beats (rhythm), boosted trees on measured heartbeats", choices=("network", "network,trees", "network,rhythm,trees"))
+    members: str = setting("members", "network", "who answers, their logits averaged: the network of images, networks of heartbeats (rhythm), boosted trees on measurements of heartbeats", choices=("network", "network,trees", "network,rhythm,trees"))
     calibrate: bool = setting("members", False, "scale and shift the logits for the likelihood and F1 of the validation split")
     # The trees', chosen on the validation parts of the published folds; `training.fingerprint` knows them by their group.
     trees_rounds: int = setting("trees", 350, "trees of each class; of those with random splits 12/7 as many", "[1, 10000]")
@@ -235,7 +236,7 @@ def add_flags(parser, names=None):
         if field.type is bool:
             options["action"] = argparse.BooleanOptionalAction
         else:
-            metavar = None if choices else {int: "N", float: "X", str: "NAME"}[field.type]
+            metavar = "|".join(choices) if choices else {int: "N", float: "X", str: "NAME"}[field.type]
             options |= {"type": field.type, "choices": choices, "metavar": metavar}
         if group not in groups:
             groups[group] = parser.add_argument_group(f"{group} (settings of the recipe)")

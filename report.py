@@ -21,7 +21,7 @@ from pathlib import Path
 import dataset
 import pages
 import runs
-from recipes import CLASSES, Recipe
+from recipes import CLASSES, MEMBERS, Recipe
 from shell import UserError, parser, run_name, run_script, say
 
 PACKAGES = ("keras", "tensorflow", "numpy", "scipy", "scikit-learn", "lightgbm", "sleepecg", "onnxruntime")
@@ -212,7 +212,7 @@ def members(metrics):
     """The table of what each member scores alone, and what joining adds."""
     rows = [
         (
-            name,
+            MEMBERS.get(name, name),
             f"{row['avg_F1_score']:.3f}",
             f"{row['challenge_F1']:.3f}",
             between(row["challenge_F1_gain"], row["challenge_F1_gain_interval"], "+.3f"),

@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.stats import binomtest
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
-from recipes import CLASSES
+from recipes import CLASSES, MEMBERS
 
 SCORES = ("F1_0", "F1_1", "F1_2", "F1_3", "avg_F1_score", "challenge_F1")  # what is logged every epoch
 
@@ -163,12 +163,15 @@ def members_alone(true, voices):
 def members_lines(alone):
     """Lines that say what `members_alone` has measured."""
     return [
-        f"{name} alone".ljust(14)
+        f"{MEMBERS.get(name, name)} alone".ljust(29)
         + f" {title:<9} {row[key]:.4f}; together {row[f'{key}_gain']:+.4f} ({low:+.3f} to {high:+.3f})"
         for name, row in alone.items()
         for title, key in (("4-class", "avg_F1_score"), ("challenge", "challenge_F1"))
         for low, high in [row[f"{key}_gain_interval"]]
-    ] + [mcnemar_line(row["mcnemar"], f"together against the {name}") for name, row in alone.items()]
+    ] + [
+        mcnemar_line(row["mcnemar"], f"together against the {MEMBERS.get(name, name)} alone")
+        for name, row in alone.items()
+    ]
 
 
 def mcnemar_line(test, what):

@@ -87,12 +87,20 @@ def test_the_summary_is_of_the_time_that_can_be_read():
     nothing = episodes.summary(windows("~~~"))
     assert nothing["share"] is None and episodes.told(nothing) == "all windows are noise"
     assert episodes.told(episodes.summary(windows("NNN"))) == "no episode of fibrillation"
+    short = episodes.summary(windows("A"))
+    assert short["share"] is None and short["seconds"] is None and short["list"] == []
+    assert episodes.told(short) == "too short for an episode of fibrillation, which lasts 60 s or more"
 
 
 def test_a_long_recording_of_several_rhythms_has_no_one_class():
     assert episodes.doubts(windows("N" * 17 + "O" * 3 + "~" * 9), "N") == []
     assert episodes.doubts(windows("N" * 15 + "O" * 5), "N") == ["only 75% of the windows that can be read are N"]
     assert episodes.doubts(windows("N" * 36 + "A" * 4), "N") == ["it has episodes of fibrillation"]
+    assert episodes.doubts(windows("AAAA"), "O") == [
+        "only 0% of the windows that can be read are O",
+        "it has episodes of fibrillation",
+    ]
+    assert episodes.doubts(windows("AN"), "A") == []  # as long as the challenge's longest
     assert episodes.doubts(windows("A" * 36 + "N" * 4), "A") == [] == episodes.doubts(windows("~" * 9), "~")
 
 

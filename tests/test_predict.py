@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -176,12 +177,15 @@ def test_a_table_in_the_folder_of_its_recordings_continues(trained, classify):
     signal = recording("N", 12, np.random.default_rng(0))
     np.savetxt(folder / "one.txt", signal)
     command = ("texts", "--fs", "300", "--unit", "uV", "--csv", "texts/answers.csv")
-    assert classify(*command) == (0, "wrote texts/answers.csv\n", "")
+    assert classify(*command) == (0, "rows written to texts/answers.csv: 1, it has 1\n", "")
     first = (folder / "answers.csv").read_text()
     np.savetxt(folder / "two.txt", signal[::-1])
     np.savetxt(folder / "three.txt", signal[:600])
     status, out, err = classify(*command)
-    assert (status, out) == (1, "wrote texts/answers.csv\n") and "1 of 3 files could not be classified" in err
+    assert (status, out) == (
+        1,
+        "rows written to texts/answers.csv: 2, it has 3\n",
+    ) and "1 of 3 files could not be classified" in err
     text = (folder / "answers.csv").read_text()
     rows = list(csv.DictReader(io.StringIO(text)))
     assert text.startswith(first) and [row["file"] for row in rows] == [
@@ -334,8 +338,8 @@ def test_pages_are_written_with_where_the_network_looked(trained, classify):
 @pytest.mark.slow
 def test_gradcam_of_ones_own_files(trained, script, refusal):
     command = ("gc_implementation.py", "--model", "models/improved.keras", "--file")
-    process = script(trained, *command, "set/A00001.hea", "set/A00002.hea")
-    assert process.returncode == 0, process.stderr
+    process = script(trained, *command, "set/A00001.hea", "nothing.hea", "set/A00002.hea")  # the others are drawn
+    assert process.returncode == 2 and "error: nothing.hea does not exist" in process.stderr
     assert list(pd.read_csv(trained / "figures/files/gradcam.csv").record) == ["A00001", "A00002"]
     assert (trained / "figures/files/gradcam_A00001.png").exists()
     samples = recording("N", 301, np.random.default_rng(4))
@@ -377,6 +381,12 @@ def test_folders_in_any_case_and_inside_each_other(tmp_path, monkeypatch, capsys
         (tmp_path / name).write_text("")
     assert [str(path) for path in predict.find(["."])] == ["REC.HEA", "x.EDF"]
     assert "so 1 other file is left out" in capsys.readouterr().err
+    predict.find(["sub/deep/.."])
+    assert not capsys.readouterr().err
+    (tmp_path / "sub/a.CSV").unlink()
+    assert predict.find(["sub"]) == [Path("sub")]
+    assert capsys.readouterr().err == "sub holds folders and no recordings; pass --recursive to search them\n"
+    (tmp_path / "sub/a.CSV").write_text("")
     found = [str(path) for path in predict.find([".", "-"], recursive=True)]
     assert found == ["REC.HEA", "x.EDF", "sub/a.CSV", "sub/deep/B.HEA", "sub/deep/c.MAT", "-"]
 

@@ -934,7 +934,7 @@ def test_raw_amplitudes_are_not_checked(tmp_path):
 
 
 def test_paths(tmp_path):
-    refused("is a folder", tmp_path)
+    refused("is a folder and no recording", tmp_path)
     refused("does not exist", tmp_path / "none.csv")
     refused("none.mat does not exist", tmp_path / "none.mat", fs=300)
 
