@@ -44,7 +44,7 @@ RUN = runs.Run("tiny")
 class Unsure:
     """In place of an `inference.Onnx`, whose bytes are none here."""
 
-    def __init__(self, content):
+    def __init__(self, content, where=""):
         self.content = content
 
     def predict_on_batch(self, beats):
