@@ -203,9 +203,7 @@ def scores(metrics):
             change = less.get(key, {"difference": None, "interval": None})
             difference = between(change["difference"], change["interval"], "+.3f")
             rows.append((title, between(metrics[key], metrics[f"{key}_interval"]), f"{report[key]:.2f}", difference))
-    return table(
-        "Scores", ("", "this run (95 % interval)", "the report", "less the report's, as if of other recordings"), rows
-    )
+    return table("Scores", ("", "this run (95 % interval)", "the report", "difference (both drawn apart)"), rows)
 
 
 def members(metrics):

@@ -159,7 +159,7 @@ def foreign(*nodes, answers="x"):
     return onnx.ModelProto.SerializeToString(helper.make_model(graph, opset_imports=imports, ir_version=9))
 
 
-FOREIGN = {
+NETWORKS = {
     "constants of 14 GB": foreign(("Constant", [], ["side"]), ("ConstantOfShape", ["side"], ["x"])),
     "constants of 14 GB that are added up": foreign(
         ("Constant", [], ["side"]), ("ConstantOfShape", ["side"], ["y"]), ("ReduceSum", ["y"], ["x"])
@@ -170,7 +170,7 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize("member", [runs.ONNX, runs.RHYTHM])
-@pytest.mark.parametrize("network", FOREIGN.values(), ids=FOREIGN)
+@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
 def test_a_network_that_is_not_ours_is_refused_in_a_sentence(tmp_path, parts, member, network):
     path = packed(tmp_path / "a.keras", parts | {member: network})
     example = PROJECT / "pretrained" / "example.hea"
