@@ -188,8 +188,10 @@ def test_matlab_files_of_strangers(tmp_path):
         signal += pack(matlab_array(10, struct.pack("<II", 3, 6000) + UV.astype("<i2").tobytes(), b"val", (1, 3000)))
         check(reading.read(write(tmp_path, start + signal, "c.mat"), fs=FS), notes=["1000 per mV"])
     zeros = matlab_array(9, struct.pack("<II", 1, 1_300_000_000) + bytes(9000), b"val", (1, 1_300_000_000))
-    for array in (compressed(zeros), zeros):
-        refused("unpacks to more than 1 GB, the most that is read", write(tmp_path, start + array, "d.mat"))
+    told = zeros[:4] + struct.pack("<I", 1_300_000_060) + zeros[8:]  # the array has room for them, as it says
+    for pack in (bytes, compressed):
+        refused("more than there is room for", write(tmp_path, start + pack(zeros), "d.mat"))
+        refused("unpacks to more than 1 GB, the most that is read", write(tmp_path, start + pack(told), "d.mat"))
     refused("is not a MATLAB file", write(tmp_path, start[:127] + b"M" + compressed(zeros)[:40], "e.mat"))
 
 

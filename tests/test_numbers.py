@@ -108,7 +108,7 @@ def test_the_known_answer_and_the_measurements(card):
     )
     count = len(card.measured["measurements"])
     assert count == len(beats.MEASUREMENTS)
-    assert differences(README, {"boosted trees (LightGBM) on # measurements": (count,)}) == []
+    assert differences(README, {"boosted trees (`trees`, LightGBM) on # measurements": (count,)}) == []
 
 
 def test_shapes_of_images_and_sizes_of_splits(card):
