@@ -19,7 +19,8 @@ EDGE, NEAR = 2.0, 0.4  # s: what counts as an edge, and as near an early beat
 DRAWN = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)  # shares of the frames that are deleted or inserted
 STAGES = 8  # steps in which the weights are made random, from the top
 ORDERS = {"random": "frames at random", "shifted": "the map shifted in time", "centre": "the centre first"}
-RANDOM = 0.3  # rank correlation with the map of a network of random weights, above which a map hardly shows learning
+RANDOM = 0.3  # rank correlation with the map of a network of random weights, above which a map hardly shows learning;
+# below which, with that of a network trained from another seed, it shows little but the seed
 
 
 def subjects(network, recipe, signals, sampling_rates):
@@ -43,10 +44,10 @@ def subjects(network, recipe, signals, sampling_rates):
     return Subjects(images, probabilities[best].argmax(1), recorded, times, peaks)
 
 
-def check(network, recipe, given, names, rng):
+def check(network, recipe, given, names, rng, other=None):
     """Yield (the name of a method, all that the checks find of it, ready for JSON) for each of `names`.
 
-    given: `Subjects`; rng: a NumPy generator.
+    given: `Subjects`; rng: a NumPy generator; other: a network of the same recipe from another seed, or None.
     """
     controls = {
         "random": rng.random(given.recorded.shape),
@@ -70,6 +71,9 @@ def check(network, recipe, given, names, rng):
         }
         found["curves"] = compare_curves(curves | drawn, rng)
         found["randomisation"] = randomise(network, recipe, given, name, hot, tapped, rng)
+        if other:
+            maps = heatmaps.heat(other, given.images, given.classes, recipe, name, given.peaks)
+            found["agreement"] = agreement(hot, maps, reach(given, name))
         found["passed"] = verdict(found)
         yield name, found
 
@@ -200,6 +204,18 @@ def randomise(network, recipe, given, name, hot, tapped, rng):
     return {"randomised": randomised, "correlation": correlations, "empty": empty}
 
 
+def agreement(hot, other, compared):
+    """{correlation, interval}: the mean Spearman rank correlation of maps (n, frequencies, frames) with the `other`
+    maps of the same images where they are `compared` (n, frames), with a 95 % bootstrap interval.
+    """
+    each = np.array([_correlation(*maps) for maps in zip(hot, other, compared, strict=True)])
+    drawn = np.random.default_rng(0).integers(len(each), size=(2000, len(each)))
+    return {
+        "correlation": float(each.mean()),
+        "interval": np.quantile(each[drawn].mean(1), (0.025, 0.975)).tolist(),
+    }
+
+
 def _random_like(weights, rng):
     """Random weights instead of learned ones: a kernel's of its size and mean 0, which leaves no layer dead; others
     shuffled.
@@ -229,6 +245,8 @@ def verdict(found):
         passed["early beats"] = chances["early beats"]["ratio_interval"][0] > 1
     course = found["randomisation"]["correlation"]
     passed["randomisation"] = max(course[len(course) // 2 :]) < RANDOM  # at the latest when the upper half is random
+    if "agreement" in found:
+        passed["agreement"] = found["agreement"]["interval"][0] > RANDOM
     for order in ORDERS:
         deletion, insertion = (found["curves"][kind][order]["map_less_interval"] for kind in ("deletion", "insertion"))
         passed[f"deletion, {order}"] = deletion[1] < 0
@@ -258,6 +276,10 @@ def lines(name, found):
     course = " ".join(f"{value:.2f}" for value in found["randomisation"]["correlation"])
     course += f"; {found['randomisation']['empty'][-1]:.0%} empty at last"
     rows.append(("rank correlation, as layers turn random", course, passed["randomisation"]))
+    if "agreement" in found:
+        low, high = found["agreement"]["interval"]
+        text = f"{found['agreement']['correlation']:.2f} ({low:.2f} to {high:.2f})"
+        rows.append(("rank correlation with the other model's map", text, passed["agreement"]))
     for check_name in (key for key in passed if ", " in key):
         kind, order = check_name.split(", ")
         row = found["curves"][kind][order]
@@ -268,6 +290,6 @@ def lines(name, found):
     empty = f", {found['empty']:.0%} of the maps empty" if found["empty"] else ""
     return [
         f"{heatmaps.METHODS[name].title}: {sum(passed.values())} of {len(passed)} checks passed{empty}",
-        *(f"  {title:<42}{text:<68}{'ok' if ok else 'FAILED'}" for title, text, ok in rows),
+        *(f"  {title:<44}{text:<68}{'ok' if ok else 'FAILED'}" for title, text, ok in rows),
         "",
     ]

@@ -4,6 +4,7 @@
     python gc_implementation.py --run mine --record A00002 A00003
     python gc_implementation.py --file mine.edf more.hea      your own recordings, by the shipped model
     python gc_implementation.py --run mine --checks           the maps checked on 200 test recordings: some minutes
+    python gc_implementation.py --run mine --checks --against models/mine-seed-43.keras     and held against another's
 
 Writes figures/RUN/gradcam_{A,N,O,noise}.png (gradcam_RECORD.png for named records) and gradcam.csv, and prints the
 share of heat that lies on the padding; with --checks gradcam_checks.png and gradcam_checks.json instead. The maps are
@@ -20,7 +21,7 @@ import numpy as np
 import preprocessing
 import reading
 import runs
-from recipes import CLASSES
+from recipes import CLASSES, settings
 from shell import UserError, make_folders, parser, run_script, say, writing
 
 LONGEST = 300  # s of a file that a figure can show
@@ -40,21 +41,30 @@ def main():
     )
     reading.add_flags(flags)
     flags.add_argument("--checks", action="store_true", help="check the maps instead of drawing some")
+    flags.add_argument(
+        "--against",
+        type=Path,
+        metavar="FILE",
+        help="with --checks: a model of another seed, whose maps should be alike",
+    )
     flags.add_argument("--count", type=int, default=200, help="test recordings to check them on")
     arguments = flags.parse_args()
     if bool(arguments.file) + bool(arguments.record) + arguments.checks > 1:
         flags.error("pass --record, --file or --checks, one of them")
+    if arguments.against and not arguments.checks:
+        flags.error("--against goes with --checks")
     if arguments.count < 2:
         flags.error("--count needs 2 recordings or more")
 
     if arguments.file:
         run, saved, chosen, refused = open_files(arguments, reading.told(flags, arguments))
     else:
-        run, models, table, _ = runs.open_run(arguments.run, arguments.model, arguments.data, arguments.labels)
+        also = [arguments.against] if arguments.against else []
+        run, models, table, _ = runs.open_run(arguments.run, arguments.model, arguments.data, arguments.labels, also)
         saved, chosen, refused = models[0], choose(table, arguments.record), []
     make_folders(run.figures)
     if arguments.checks:
-        return check(saved, table, arguments.count, run.figures)
+        return check(models, table, arguments.count, run.figures)
     if chosen:
         draw(saved, chosen, run.figures)
     if refused:
@@ -74,18 +84,29 @@ def draw(saved, chosen, folder):
     )
 
 
-def check(saved, table, count, folder):
-    """Check the maps of a model on `count` recordings of `table`, evenly spaced; print, draw, write what is found."""
+def check(models, table, count, folder):
+    """Check the maps of a model on `count` recordings of `table`, evenly spaced; print, draw, write what is found.
+
+    models: [`runs.Saved`], of which a second is one whose maps are compared with those of the first.
+    """
     import checks
     import heatmaps
     import plotting
 
-    recipe, rng = saved.card.recipe, np.random.default_rng(0)
+    (saved, *others), rng = models, np.random.default_rng(0)
+    recipe = saved.card.recipe
+    decisive = settings("input", "image", "conditioning", "network")
+    if any(getattr(recipe, name) != getattr(other.card.recipe, name) for other in others for name in decisive):
+        raise UserError(
+            "the model that --against names sees other images or sees them otherwise; name one of this recipe"
+        )
     rows = table.iloc[np.linspace(0, len(table) - 1, min(count, len(table))).astype(int)]
     say(f"checking the maps of {len(rows)} recordings")
     given = checks.subjects(saved.network, recipe, rows.signal, rows.sampling_rate)
     results = {}
-    for name, found in checks.check(saved.network, recipe, given, heatmaps.methods(recipe), rng):
+    for name, found in checks.check(
+        saved.network, recipe, given, heatmaps.methods(recipe), rng, *(other.network for other in others)
+    ):
         results[name] = found
         print(*checks.lines(name, found), sep="\n", flush=True)
     used, best = heatmaps.used(recipe), checks.best(results)

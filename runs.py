@@ -354,8 +354,10 @@ def add_flags(parser, models):
     parser.add_argument("--labels", metavar="NAME", help="label version or CSV file (default: the run's)")
 
 
-def open_run(run, model, data, labels):
+def open_run(run, model, data, labels, also=()):
     """(`Run`, [`Saved`], test, seen) for the values of the flags of `add_flags`, each of which may be None.
+
+    also: the files of further models, which follow in the list and do not change the run's name.
 
     test: DataFrame of the recordings that no model was trained or chosen on, as `dataset.read_recordings` makes it: of
     the run's own recordings, its test split; seen: the others. Raises `UserError` when nothing unseen is left.
@@ -363,7 +365,8 @@ def open_run(run, model, data, labels):
     import dataset  # and with it pandas
 
     given = model or Run(run or "paper").model
-    paths = given if isinstance(given, list) else [given]
+    named = given if isinstance(given, list) else [given]
+    paths = [*named, *also]
     # A model from elsewhere gets a name of its own, so that its figures do not mix with those of a run.
     folder = paths[0].resolve().parent.name
     own = paths[0].stem if folder == "models" else f"{folder}-{paths[0].stem}"
@@ -382,7 +385,7 @@ def open_run(run, model, data, labels):
         f"{known.sum():,} of {len(table):,} recordings are left out: "
         f"{'the model has' if len(paths) == 1 else 'the models have'} learned from records of these names"
     )
-    name = run or (own if len(paths) == 1 else "ensemble")
+    name = run or (own if len(named) == 1 else "ensemble")
     return Run(name), [load(path) for path in paths], table[~known].reset_index(drop=True), table[known]
 
 

@@ -108,6 +108,12 @@ def test_a_map_of_what_decides_passes(given, monkeypatch):
     assert all(passed for name, passed in found["passed"].items() if "," in name)
     assert found["shares"]["padding"]["share"] == 0
     assert all((old == new).all() for old, new in zip(before, one.get_weights(), strict=True))
+    assert "agreement" not in found
+    ((_, same),) = checks.check(one, Recipe(), given, ["gradcam"], np.random.default_rng(0), network(SHAPE, 1.0))
+    ((_, other),) = checks.check(one, Recipe(), given, ["gradcam"], np.random.default_rng(0), network(SHAPE, -1.0))
+    assert same["agreement"] == {"correlation": 1, "interval": [1, 1]} and same["passed"]["agreement"]
+    assert other["agreement"]["correlation"] == 0 and not other["passed"]["agreement"]  # nothing speaks for the class
+    assert any("the other model's map" in line and "FAILED" in line for line in checks.lines("gradcam", other))
     figures = []
     monkeypatch.setattr(plotting, "save", lambda drawing, path: figures.append(drawing))
     plotting.gradcam_checks({"gradcam": found}, {"gradcam": "Grad-CAM"}, checks.DRAWN, "x.png")

@@ -349,6 +349,19 @@ def test_gradcam_of_ones_own_files(trained, script, refusal):
     assert "predict.py --html" in refusal(script(trained, *command, "five.csv"))
 
 
+@pytest.mark.slow
+def test_maps_are_held_against_those_of_another_model(trained, archive, script, refusal):
+    shutil.copy(trained / "models/improved.keras", trained / "models/again.keras")
+    command = ("gc_implementation.py", "--run", "improved", "--data", archive, "--count", "4")
+    process = script(trained, *command, "--checks", "--against", "models/again.keras")
+    assert process.returncode == 0, process.stderr
+    found = json.loads((trained / "figures/improved/gradcam_checks.json").read_text())["methods"]
+    assert {each["agreement"]["correlation"] for each in found.values()} == {1}
+    assert "--against goes with --checks" in script(trained, *command, "--against", "models/again.keras").stderr
+    shipped = PROJECT / "pretrained/improved.keras"
+    assert "sees other images" in refusal(script(trained, *command, "--checks", "--against", shipped))
+
+
 def test_a_folder_of_records_without_its_lists(trained):
     found = predict.find([str(trained / "set")])
     assert len(found) == 40 and {path.suffix for path in found} == {".hea"}
