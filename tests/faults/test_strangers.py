@@ -169,7 +169,7 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("member", [runs.ONNX, runs.RHYTHM])
+@pytest.mark.parametrize("member", [runs.ONNX, pytest.param(runs.RHYTHM, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
 def test_a_network_that_is_not_ours_is_refused_in_a_sentence(tmp_path, parts, member, network):
     path = packed(tmp_path / "a.keras", parts | {member: network})
