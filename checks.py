@@ -19,8 +19,9 @@ EDGE, NEAR = 2.0, 0.4  # s: what counts as an edge, and as near an early beat
 DRAWN = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)  # shares of the frames that are deleted or inserted
 STAGES = 8  # steps in which the weights are made random, from the top
 ORDERS = {"random": "frames at random", "shifted": "the map shifted in time", "centre": "the centre first"}
-RANDOM = 0.3  # rank correlation with the map of a network of random weights, above which a map hardly shows learning;
-# below which, with that of a network trained from another seed, it shows little but the seed
+# The rank correlation that maps of one network and of random weights must stay below, lest they show no learning, and
+# that maps of two seeds must exceed, lest they show the seed.
+RANDOM = 0.3
 
 
 def subjects(network, recipe, signals, sampling_rates):

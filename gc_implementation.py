@@ -93,10 +93,10 @@ def check(models, table, count, folder):
     import heatmaps
     import plotting
 
-    (saved, *others), rng = models, np.random.default_rng(0)
-    recipe = saved.card.recipe
+    saved, other = (*models, None)[:2]
+    recipe, rng = saved.card.recipe, np.random.default_rng(0)
     decisive = settings("input", "image", "conditioning", "network")
-    if any(getattr(recipe, name) != getattr(other.card.recipe, name) for other in others for name in decisive):
+    if other and any(getattr(recipe, name) != getattr(other.card.recipe, name) for name in decisive):
         raise UserError(
             "the model that --against names sees other images or sees them otherwise; name one of this recipe"
         )
@@ -104,9 +104,8 @@ def check(models, table, count, folder):
     say(f"checking the maps of {len(rows)} recordings")
     given = checks.subjects(saved.network, recipe, rows.signal, rows.sampling_rate)
     results = {}
-    for name, found in checks.check(
-        saved.network, recipe, given, heatmaps.methods(recipe), rng, *(other.network for other in others)
-    ):
+    beside = other and other.network
+    for name, found in checks.check(saved.network, recipe, given, heatmaps.methods(recipe), rng, beside):
         results[name] = found
         print(*checks.lines(name, found), sep="\n", flush=True)
     used, best = heatmaps.used(recipe), checks.best(results)

@@ -358,7 +358,6 @@ def open_run(run, model, data, labels, also=()):
     """(`Run`, [`Saved`], test, seen) for the values of the flags of `add_flags`, each of which may be None.
 
     also: the files of further models, which follow in the list and do not change the run's name.
-
     test: DataFrame of the recordings that no model was trained or chosen on, as `dataset.read_recordings` makes it: of
     the run's own recordings, its test split; seen: the others. Raises `UserError` when nothing unseen is left.
     """

@@ -144,12 +144,12 @@ FOREIGN = {
 }
 
 
-def foreign(*nodes, answers="x"):
-    """The bytes of a network in the ONNX format whose answer is called `answers`."""
+def foreign(*nodes):
+    """The bytes of a network in the ONNX format whose answer is called x."""
     import onnx
     from onnx import TensorProto, helper
 
-    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("images", answers)]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("images", "x")]
     graph = helper.make_graph([helper.make_node(*node) for node in nodes], "graph", values[:1], values[1:])
     for node in graph.node:
         if node.op_type == "Constant":  # the side of a square
