@@ -5,6 +5,7 @@ python dataset.py [ZIP_OR_FOLDER]        read and check a set, print its counts 
 
 import queue
 import re
+import tempfile
 import threading
 import time
 import zipfile
@@ -59,21 +60,22 @@ def read_recordings(source=DEFAULT_DATA, labels="reference"):
     if unlabelled:
         say(f"warning: {unlabelled} records of {source} have no label and are left out")
 
-    signals, rates, notes = [], [], Counter()
+    signals, rates, notes = Signals(), [], Counter()
     for name in table.record:
         where = f"{name}.mat in {source}"
-        signals.append(parse_signal(read(files[f"{name}.mat"]), where))
+        signal = parse_signal(read(files[f"{name}.mat"]), where)
         header = headers.parse(read(files[f"{name}.hea"]), f"{name}.hea in {source}")
         gain, baseline, assumed = scale(header, f"{name}.hea in {source}")
         if (gain, baseline) != (1000, 0):  # the challenge's stay integers
-            signals[-1] = ((signals[-1].astype(np.float32) - baseline) * 1000 / gain).astype(np.float32)
-        if header.samples not in (None, len(signals[-1])):
+            signal = ((signal.astype(np.float32) - baseline) * 1000 / gain).astype(np.float32)
+        if header.samples not in (None, len(signal)):
             raise UserError(
-                f"{where} holds {len(signals[-1])} samples but its header says {header.samples}; fetch the set again"
+                f"{where} holds {len(signal)} samples but its header says {header.samples}; fetch the set again"
             )
+        signals.add(signal)
         rates.append(header.rate)
         notes.update(assumed)
-    table["signal"], table["sampling_rate"] = signals, rates
+    table["signal"], table["sampling_rate"] = signals.all(), rates
     for note, count in notes.items():
         say(f"note: of {count} recordings {note}")
     other = sorted({rate for rate in rates if rate != 300})
@@ -83,6 +85,32 @@ def read_recordings(source=DEFAULT_DATA, labels="reference"):
             f"({', '.join(f'{rate:g}' for rate in other[:5])} Hz); they are resampled to 300 Hz"
         )
     return table
+
+
+class Signals:
+    """Collects arrays (samples,). Those beyond `bounds.HELD` go to a file without a name, which the system reads as it
+    is wanted and drops when memory is: a set may be larger than memory.
+    """
+
+    def __init__(self):
+        self.arrays, self.bytes, self.file, self.places = [], 0, None, []
+
+    def add(self, signal):
+        self.bytes += signal.nbytes
+        if self.bytes <= bounds.HELD:
+            self.arrays.append(signal)
+            return
+        self.file = self.file or tempfile.TemporaryFile()  # noqa: SIM115  # as long as its arrays
+        self.places.append((self.file.tell(), signal.nbytes, signal.dtype))
+        self.file.write(signal)
+
+    def all(self):
+        """The arrays in the order in which they came; those of the file can only be read."""
+        if not self.file:
+            return self.arrays
+        self.file.flush()
+        content = np.asarray(np.memmap(self.file, np.uint8, "r"))
+        return self.arrays + [content[start : start + size].view(dtype) for start, size, dtype in self.places]
 
 
 def _open(source):

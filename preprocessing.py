@@ -13,6 +13,8 @@ import scipy.fft
 import scipy.signal
 import scipy.special
 
+import bounds
+
 DECIBELS = (-80.0, 0.0)  # of the power that images in dB show: from the rounding noise of an ECG to its peaks
 PADDED = -1.0  # a value that no image has: it marks the frames that the network leaves out
 
@@ -431,7 +433,7 @@ class AugmentedImages:
     def __init__(self, signals, sampling_rates, recipe):
         self.signals, self.sampling_rates, self.recipe = list(signals), list(sampling_rates), recipe
         self.epoch = 0
-        self._prepared = {}  # recording → what `prepare` makes of it: once a training, not once an epoch
+        self._prepared, self._bytes = {}, 0  # recording → what `prepare` makes of it, not anew in each epoch
 
     def __len__(self):
         return len(self.signals)
@@ -441,13 +443,20 @@ class AugmentedImages:
 
     def _image(self, place):
         rng = np.random.default_rng((self.recipe.seed, self.epoch, place))
-        if place not in self._prepared:
-            self._prepared[place] = prepare(self.signals[place], self.sampling_rates[place], self.recipe)
-        pixels = image(augment(self._prepared[place], self.recipe, rng), self.recipe)
+        pixels = image(augment(self._prepare(place), self.recipe, rng), self.recipe)
         for name, change in BLANKS.items():
             if getattr(self.recipe, name):
                 pixels = change(pixels, self.recipe, rng)
         return pixels
+
+    def _prepare(self, place):
+        if place in self._prepared:
+            return self._prepared[place]
+        made = prepare(self.signals[place], self.sampling_rates[place], self.recipe)
+        if self._bytes + made.nbytes <= bounds.HELD:
+            self._prepared[place] = made
+            self._bytes += made.nbytes
+        return made
 
 
 def main():

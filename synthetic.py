@@ -168,14 +168,18 @@ def write_dataset(folder, count=200, seed=42):
         # As in the real set: mostly 30 s, and half of ~ cut short.
         share = [0.48, 0.45, 0.07] if label == "~" else [0.1, 0.7, 0.2]
         seconds = rng.choice([rng.uniform(9.05, 29.9), 30, rng.uniform(31, 60.95)], p=share)
-        x = recording(label, seconds, rng)
-        # Version 4 has the 24 header bytes that "16+24" announces, and no date, which would differ each time.
-        savemat(folder / f"{name}.mat", {"val": x[None]}, format="4")
-        signal = f"{name}.mat 16+24 {UNITS}/mV 16 0 {x[0]} {x.sum(dtype=np.int16)} 0 ECG"
-        (folder / f"{name}.hea").write_text(f"{name} 1 {FS} {len(x)}\n{signal}\n")
+        write_recording(folder, name, recording(label, seconds, rng))
     (folder / "RECORDS").write_text("".join(f"{name}\n" for name in names))
     rows = (f"{name},{label}\n" for name, label in zip(names, labels, strict=True))
     (folder / "REFERENCE.csv").write_text("".join(rows))
+
+
+def write_recording(folder, name, signal):
+    """Write `signal`, int16 (samples,), 1000 units per mV at 300 Hz, and its header into a folder."""
+    # Version 4 has the 24 header bytes that "16+24" announces, and no date, which would differ each time.
+    savemat(folder / f"{name}.mat", {"val": signal[None]}, format="4")
+    described = f"{name}.mat 16+24 {UNITS}/mV 16 0 {signal[0]} {signal.sum(dtype=np.int16)} 0 ECG"
+    (folder / f"{name}.hea").write_text(f"{name} 1 {FS} {len(signal)}\n{described}\n")
 
 
 def main():

@@ -11,6 +11,7 @@ import pandas as pd
 import scipy.optimize
 import scipy.special
 
+import bounds
 import dataset
 import model
 import preprocessing
@@ -39,13 +40,15 @@ def prepare(table, recipe):
     network = model.build(recipe, images[: model.BATCH])
     labels, validation_labels = (rows.label.map(CLASSES.index).to_numpy() for rows in (train, validation))
     rest = validation_labels, shown.owners
+    if recipe.streams and len(shown) * images[:1].nbytes <= bounds.HELD:
+        shown = shown[:]  # made once, and shown after every epoch
     # A twin is compiled, so that the model is saved without the optimizer, which is several times its size.
     twin = keras.Model(network.complete.input, network.complete.output) if recipe.streams else network.head
     if recipe.augments:
         inputs = preprocessing.AugmentedImages(train.signal, train.sampling_rate, recipe)
-        return Prepared(network, twin, inputs, labels, shown[:], *rest)  # made once, and shown after every epoch
+        return Prepared(network, twin, inputs, labels, shown, *rest)
     if recipe.streams:
-        return Prepared(network, twin, images, labels[images.owners], shown[:], *rest)
+        return Prepared(network, twin, images, labels[images.owners], shown, *rest)
     inputs = model.frozen_features(network.base, images, "features, training split")
     features = model.frozen_features(network.base, shown, "features, validation split")
     return Prepared(network, twin, inputs, labels[images.owners], features, *rest)

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import scipy.io
 
+import bounds
 import dataset
 import headers
 from shell import UserError
@@ -125,6 +126,17 @@ def test_a_record_twice_in_a_zip_is_refused(tmp_path):
         file.writestr("b/A00001.mat", b"")
     with pytest.raises(UserError, match=r"holds A00001\.mat twice"):
         read(tmp_path / "twice.zip")
+
+
+@pytest.mark.parametrize("held", [0, 100_000])
+def test_signals_beyond_what_memory_holds_are_read_from_a_file_and_the_same(folder, held, monkeypatch):
+    expected = read(folder)
+    monkeypatch.setattr(bounds, "HELD", held)
+    table = read(folder)
+    of_file = ~table.signal.map(lambda signal: signal.flags.writeable)
+    assert held - 40_000 <= sum(signal.nbytes for signal in table.signal[~of_file]) <= held
+    assert of_file.any()
+    assert dataset.fingerprint(table) == dataset.fingerprint(expected)
 
 
 def test_unlabelled_records_are_left_out_and_counted(copy, capsys):

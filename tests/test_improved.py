@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import scipy.special
 
+import bounds
 import dataset
 import members
 import model
@@ -156,6 +157,8 @@ def test_test_recordings_take_no_part_in_a_training(signals, monkeypatch):
     shown = preprocessing.Images(validation.signal, validation.sampling_rate, recipe)
     np.testing.assert_array_equal(prepared.validation, shown[:])
     np.testing.assert_array_equal(prepared.validation_labels, [2] * 6)
+    monkeypatch.setattr(bounds, "HELD", 0)  # a set so large that its images are made again after every epoch
+    np.testing.assert_array_equal(training.prepare(table, recipe).validation[:], shown[:])
 
 
 def test_finished_runs_keep_their_fingerprints_though_the_trees_have_settings_now(folder):

@@ -3,6 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+import bounds
 import dataset
 import preprocessing
 from recipes import RECIPES, Recipe, settings
@@ -291,11 +292,14 @@ def test_bands_are_blanked_and_padding_is_not():
     np.testing.assert_allclose(blanked[changed], image[:, :150].mean(), rtol=1e-5)
 
 
-def test_images_change_with_the_epoch_and_nothing_else():
+@pytest.mark.parametrize("held", [None, 0, 20_000])
+def test_images_change_with_the_epoch_and_nothing_else(held, monkeypatch):
     rng = np.random.default_rng(0)
     signals = [rng.normal(0, 200, n).astype(np.int16) for n in (4000, 9000)]
     recipe = RECIPES["improved"]
     one, two = (preprocessing.AugmentedImages(signals, [300, 300], recipe) for _ in range(2))
+    if held is not None:  # of what is prepared, nothing or the first recording stays in memory
+        monkeypatch.setattr(bounds, "HELD", held)
     first = one[:]
     assert first.shape == (2, *preprocessing.image_shape(recipe))
     np.testing.assert_array_equal(first[1], two[np.array([1])][0])
