@@ -276,8 +276,10 @@ def _fit(prepared, recipe, tracker):
     scorer = PhysioNetF1SweepCallback(
         prepared.validation, prepared.validation_labels, chunk, tracker, owners=prepared.owners
     )
-    training.fit(prepared.trained, prepared.inputs, prepared.labels, recipe, scorer, bar=False)
-    model.keras.backend.clear_session()
+    try:
+        training.fit(prepared.trained, prepared.inputs, prepared.labels, recipe, scorer, bar=False)
+    finally:  # also where the trial is stopped: a hundred networks are more than memory holds
+        model.keras.backend.clear_session()
 
 
 def learn_trees(train, labels, validation, validation_labels, recipe, tracker):

@@ -243,7 +243,10 @@ def fit(trained, inputs, labels, recipe, scorer, run=None, fingerprint="", bar=T
     done = len(checkpoint.rows)
     batches.start_epoch(done)
     callbacks = [Averaged(scorer) if recipe.weight_average else scorer, checkpoint, *([Bar(done)] if bar else [])]
-    trained.fit(batches, initial_epoch=done, epochs=recipe.epochs, shuffle=False, verbose=0, callbacks=callbacks)
+    try:
+        trained.fit(batches, initial_epoch=done, epochs=recipe.epochs, shuffle=False, verbose=0, callbacks=callbacks)
+    finally:
+        batches.inputs = None  # TensorFlow keeps the batches of each training as long as the process lives
     return pd.DataFrame(checkpoint.rows)
 
 

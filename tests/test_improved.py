@@ -1,6 +1,8 @@
 """The small network: padding, checkpoints, calibration."""
 
 import dataclasses
+import functools
+import gc
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,7 @@ import model
 import preprocessing
 import runs
 import scoring
+import sweeping
 import training
 from f1_training_callback import PhysioNetF1Callback
 from keras_setup import keras
@@ -168,3 +171,20 @@ def test_finished_runs_keep_their_fingerprints_though_the_trees_have_settings_no
     known = {"cd4b2c40df52eae5": RECIPES["paper"], "7f08814c06ae28f8": finished}
     assert [training.fingerprint(table, recipe)[:16] for recipe in known.values()] == list(known)
     assert training.fingerprint(table, dataclasses.replace(finished, trees_leaves=31))[:16] not in known
+
+
+@pytest.mark.parametrize("stops", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_a_trial_that_has_ended_leaves_none_of_its_recordings_in_memory(signals, stops):
+    """TensorFlow keeps the source of its batches, of which a search has one for each trial."""
+    table = pd.DataFrame({"record": [f"A{place}" for place in range(24)], "signal": signals, "sampling_rate": 300})
+    table["label"], table["split"] = [*"ANO~"] * 6, ["train", "train", "validation"] * 8
+
+    def held():
+        gc.collect()
+        return sum(isinstance(each, preprocessing.AugmentedImages) for each in gc.get_objects())
+
+    before = held()
+    task = sweeping.Task("network", functools.partial(sweeping.learn_network, table), RECIPE, "challenge_F1", 1)
+    result = sweeping.train("one", task, {"epochs": 2}, None, report=lambda epoch, score: stops)
+    assert result.get("stopped_at") == (1 if stops else None)
+    assert held() == before
