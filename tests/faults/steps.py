@@ -1,10 +1,11 @@
-"""Trains a tiny `improved` again and again, each time stopped at another of its calls that change the disk.
+"""Runs a script again and again, each time stopped at another of its calls that change the disk.
 
-python tests/faults/steps.py kill|full FOLDER [FIRST STEP]      from the call FIRST on (-1: the last), each STEP-th
+python tests/faults/steps.py kill|full JOB FOLDER [FIRST STEP]      from the call FIRST on (-1: the last), each STEP-th
 
-kill: by SIGKILL after the call; full: from the call on, the disk is full. Each time the same command is then given
-again and must end with what an undisturbed training ends with. Processes are forked from one that has imported all,
-which takes seconds; copies of networks as ONNX are their plain weights, since making such copies takes longest.
+JOB: training, of a tiny `improved`, or another of JOBS. kill: by SIGKILL after the call; full: from the call on, the
+disk is full. Each time the same command is then given again and must end with what an undisturbed one ends with.
+Processes are forked from one that has imported all, which takes seconds; copies of networks as ONNX are their plain
+weights, since making such copies takes longest.
 """
 
 import builtins
@@ -13,6 +14,7 @@ import io
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -21,14 +23,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import lightgbm  # noqa: F401
 import numpy as np
+import pairs
 import pandas as pd
 
+import evaluation
 import f1_training_callback  # noqa: F401
+import gc_implementation
 import inference
 import main
 import members  # noqa: F401
 import model
 import plotting  # noqa: F401
+import predict
 import runs
 import scoring  # noqa: F401
 import shell
@@ -39,6 +45,14 @@ from recipes import RECIPES
 
 RECIPE = replace(RECIPES["improved"], seconds=5, vote_stretch=0, epochs=2, batch_size=8, trees_rounds=2)
 RUN = runs.Run("tiny")
+HEAD = ["--weights", "random", "--backbone", "compact", "--seconds", "10", "--epochs", "2", "--run", "head"]
+JOBS = {
+    "training": None,
+    "features": (main.main, ["main.py", *pairs.DATA, *HEAD]),
+    "evaluation": (evaluation.main, pairs.SCRIPTS["evaluation"]),
+    "gradcam": (gc_implementation.main, pairs.SCRIPTS["gradcam"]),
+    "predict": (predict.main, ["predict.py", "set", "--csv", "answers.csv", "--model", "models/tiny.keras"]),
+}
 
 
 class Unsure:
@@ -49,9 +63,6 @@ class Unsure:
 
     def predict_on_batch(self, beats):
         return np.full((len(beats), 4), 0.25, np.float32)
-
-
-inference.Onnx = Unsure
 
 
 def table():
@@ -95,8 +106,8 @@ def stop_at(place, full):
     return lambda: calls
 
 
-def train(folder, place=0, full=False):
-    """(exit status or minus the signal, stderr) of a process that trains in `folder`; the last line counts calls."""
+def run(job, folder, place=0, full=False):
+    """(exit status or minus the signal, output) of a process that does a job in `folder`; it ends with the calls."""
     folder.mkdir(parents=True, exist_ok=True)
     log = folder.with_suffix(".log")
     child = os.fork()
@@ -105,14 +116,16 @@ def train(folder, place=0, full=False):
         os.dup2(to, 1)
         os.dup2(to, 2)
         os.chdir(folder)
-        model.to_onnx = lambda network: b"".join(weight.tobytes() for weight in network.get_weights())
+        if job == "training":
+            inference.Onnx = Unsure
+            model.to_onnx = lambda network: b"".join(weight.tobytes() for weight in network.get_weights())
         import tensorflow as tf  # here, where it says nothing to this process's output
 
         tf.config.run_functions_eagerly(True)  # graphs take longer to make than such a training
         status = 3
         try:
             calls = stop_at(place, full)
-            status = _run(full)
+            status = _run(job)
             print(calls(), flush=True)
         finally:
             os._exit(status)
@@ -120,17 +133,20 @@ def train(folder, place=0, full=False):
     return status, log.read_text()
 
 
-def _run(full):
+def _run(job):
     try:
-        shell.make_folders("data", "models", RUN.figures)
-        main.train(table(), RECIPE, RUN, "data", "disabled")
+        if job == "training":
+            shell.make_folders("data", "models", RUN.figures)
+            main.train(table(), RECIPE, RUN, "data", "disabled")
+            return 0
+        script, sys.argv = JOBS[job]
+        return script() or 0
     except shell.UserError as error:
         print(f"error: {error}")
         return 2
     except OSError as error:
         print(f"error: {shell.reason(error)}")  # as `shell.run_script` tells it
         return 2
-    return 0
 
 
 def result(folder):
@@ -143,12 +159,15 @@ def result(folder):
     return names, (folder / RUN.history).read_bytes(), card, weights
 
 
-def compared(folder):
-    """The `result` of `folder`, in a process of its own: this one must not start TensorFlow. Pickles nothing."""
+def compared(job, folder):
+    """What a job leaves in `folder`, found in a process of its own: this one must not start TensorFlow."""
+    if job != "training":
+        return pairs.left(folder)
     log = folder.with_suffix(".result")
     child = os.fork()
     if not child:
         try:
+            inference.Onnx = Unsure
             names, history, card, weights = result(folder)
             log.write_text(
                 repr((names, history, sorted(card.seen), card.calibration, card.scores, card.history, weights))
@@ -159,21 +178,27 @@ def compared(folder):
     return log.read_text()
 
 
-def check(kind, folder, first=1, step=1):
+def check(kind, job, folder, first=1, step=1):
     """How many places were tried; raises AssertionError where one of them is not survived."""
-    full = kind == "full"
-    status, said = train(folder / "straight", full=full)
+    full, ready = kind == "full", folder / "ready"
+    ready.mkdir(parents=True)
+    if job != "training":
+        subprocess.run([sys.executable, pairs.PROJECT / "synthetic.py", ready / "set", "--count", "24"], check=True)
+        pairs.end(ready, "main")
+    shutil.copytree(ready, folder / "straight")
+    status, said = run(job, folder / "straight", full=full)
     assert status == 0, said
-    expected, calls, tried = compared(folder / "straight"), int(said.split()[-1]), 0
+    expected, calls, tried = compared(job, folder / "straight"), int(said.split()[-1]), 0
     print(f"{calls} calls change the disk", flush=True)
     for place in range(first if first > 0 else calls + 1 + first, calls + 1, step):
         here = folder / str(place)
-        status, said = train(here, place, full)
+        shutil.copytree(ready, here)
+        status, said = run(job, here, place, full)
         assert status == (2 if full else -signal.SIGKILL), (place, status, said)
         assert "Traceback" not in said and (not full or said.count("error: ") == 1), (place, said)
-        status, said = train(here)
+        status, said = run(job, here)
         assert status == 0, (place, said)
-        assert compared(here) == expected, (place, said)
+        assert compared(job, here) == expected, (place, said)
         shutil.rmtree(here)
         tried += 1
         print(f"{place}: {' '.join(said.splitlines()[0].split())[:100]}", flush=True)
@@ -182,4 +207,4 @@ def check(kind, folder, first=1, step=1):
 
 
 if __name__ == "__main__":
-    check(sys.argv[1], Path(sys.argv[2]).absolute(), *map(int, sys.argv[3:]))
+    check(*sys.argv[1:3], Path(sys.argv[3]).absolute(), *map(int, sys.argv[4:]))

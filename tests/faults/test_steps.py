@@ -13,7 +13,9 @@ import pytest
 def test_the_same_command_ends_a_stopped_training_as_if_it_had_not_stopped(tmp_path, kind):
     """At every 12th call; `python tests/faults/steps.py` tries all, which takes an hour."""
     script = Path(__file__).with_name("steps.py")
-    process = subprocess.run([sys.executable, script, kind, tmp_path, "6", "12"], text=True, capture_output=True)
+    process = subprocess.run(
+        [sys.executable, script, kind, "training", tmp_path / "here", "6", "12"], text=True, capture_output=True
+    )
     print(process.stdout)
     assert process.returncode == 0, process.stdout + process.stderr
     assert "all survived" in process.stdout
