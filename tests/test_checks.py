@@ -12,7 +12,6 @@ import preprocessing
 from keras_setup import keras
 from recipes import RECIPES, Recipe
 
-pytestmark = pytest.mark.xdist_group("model")  # which has Keras loaded
 SHAPE = (8, 40)
 
 

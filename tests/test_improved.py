@@ -23,7 +23,6 @@ from keras_setup import keras
 from recipes import RECIPES
 from synthetic import recording
 
-pytestmark = pytest.mark.xdist_group("improved")
 RECIPE = dataclasses.replace(RECIPES["improved"], seconds=10, vote_stretch=0, epochs=3, batch_size=8)
 
 

@@ -18,7 +18,6 @@ import preprocessing
 import runs
 from synthetic import recording
 
-pytestmark = pytest.mark.xdist_group("improved")
 SHIPPED = PROJECT / "pretrained/improved.keras"
 
 

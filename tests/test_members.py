@@ -17,7 +17,6 @@ from recipes import RECIPES, Recipe
 from shell import UserError
 from synthetic import recording
 
-pytestmark = pytest.mark.xdist_group("improved")
 RECIPE = dataclasses.replace(RECIPES["improved"], seconds=10, vote_stretch=0, members="network,trees")
 
 

@@ -23,7 +23,6 @@ from keras_setup import keras
 from recipes import Recipe
 from shell import UserError
 
-pytestmark = pytest.mark.xdist_group("model")  # which share one network
 REPORT = Recipe(weights="random", epochs=2, batch_size=4, num_neurons=8, learning_rate=0.001)
 RECIPE = dataclasses.replace(REPORT, backbone="vgg16")  # here a small network in place of VGG16
 

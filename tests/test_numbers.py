@@ -27,7 +27,6 @@ import runs
 import scoring
 from recipes import RECIPES, Recipe
 
-pytestmark = pytest.mark.xdist_group("numbers")
 README, RESULTS, CARD = (PROJECT / name for name in ("README.md", "RESULTS.md", "pretrained/MODEL_CARD.md"))
 MODEL = PROJECT / "pretrained/improved.keras"
 MEMBERS = ("network", "rhythm", "trees")

@@ -26,7 +26,6 @@ import training
 from recipes import RECIPES
 from synthetic import recording
 
-pytestmark = pytest.mark.xdist_group("predict")
 SMALL = ("--recipe", "improved", "--seconds", "10", "--batch-size", "8")
 WANTED = answers.Wanted((None, None, None), 0.5)
 RUN = (*SMALL, "--epochs", "2", "--run", "improved")

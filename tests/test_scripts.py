@@ -16,7 +16,6 @@ import synthetic
 from recipes import Recipe
 from shell import UserError
 
-pytestmark = pytest.mark.xdist_group("scripts")  # which share one run of main.py
 FIGURES = ["class_distribution.png", "sequence_length_distribution.png", "example_recordings.png"]
 
 

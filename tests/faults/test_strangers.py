@@ -189,7 +189,6 @@ def test_layers_that_are_not_kerass_are_refused_before_keras_sees_them(parts, ch
         runs._check_layers(change(config), "a.keras")
 
 
-@pytest.mark.xdist_group("model")  # where Keras is imported already
 @pytest.mark.parametrize(
     ("change", "told"),
     [
