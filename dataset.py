@@ -3,6 +3,7 @@
 python dataset.py [ZIP_OR_FOLDER]        read and check a set, print its counts per class
 """
 
+import mmap
 import queue
 import re
 import tempfile
@@ -101,7 +102,7 @@ class Signals:
             self.arrays.append(signal)
             return
         self.file = self.file or tempfile.TemporaryFile()  # noqa: SIM115  # as long as its arrays
-        self.places.append((self.file.tell(), signal.nbytes, signal.dtype))
+        self.places.append((signal.dtype, len(signal), self.file.tell()))
         self.file.write(signal)
 
     def all(self):
@@ -109,8 +110,9 @@ class Signals:
         if not self.file:
             return self.arrays
         self.file.flush()
-        content = np.asarray(np.memmap(self.file, np.uint8, "r"))
-        return self.arrays + [content[start : start + size].view(dtype) for start, size, dtype in self.places]
+        # No `np.memmap`, which joblib would have its processes open by the name that the file does not have.
+        content = memoryview(mmap.mmap(self.file.fileno(), 0, access=mmap.ACCESS_READ))
+        return self.arrays + [np.frombuffer(content, *place) for place in self.places]
 
 
 def _open(source):

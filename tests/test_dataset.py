@@ -14,6 +14,7 @@ import scipy.io
 import bounds
 import dataset
 import headers
+import measuring
 from shell import UserError
 
 
@@ -137,6 +138,15 @@ def test_signals_beyond_what_memory_holds_are_read_from_a_file_and_the_same(fold
     assert held - 40_000 <= sum(signal.nbytes for signal in table.signal[~of_file]) <= held
     assert of_file.any()
     assert dataset.fingerprint(table) == dataset.fingerprint(expected)
+
+
+@pytest.mark.slow
+def test_signals_of_a_file_are_measured_on_all_cores(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(bounds, "HELD", 0)
+    table = read(folder)
+    rows = measuring.measure_all(table.signal, table.sampling_rate).rows
+    np.testing.assert_array_equal(rows[-1], measuring.measure(table.signal.iloc[-1], 300)[0])
 
 
 def test_unlabelled_records_are_left_out_and_counted(copy, capsys):
