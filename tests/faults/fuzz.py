@@ -310,11 +310,10 @@ def fuzz(name, inputs, keep):
     resource.setrlimit(resource.RLIMIT_AS, (size + BYTES, resource.RLIM_INFINITY))
     flags = f"-atheris_runs={inputs} -max_len=65536 -rss_limit_mb=0 -timeout=60 -seed=1 -dict=tokens -verbosity=0"
     began = time.monotonic()
-    atheris.Setup(
-        ["", *flags.split(), f"-artifact_prefix={keep}/{name}-died-", str(corpus)], run.one, custom_mutator=run.mutated
-    )
-    with contextlib.suppress(SystemExit):
-        if inputs:
+    if inputs:
+        flags += f" -artifact_prefix={keep}/{name}-died-"
+        atheris.Setup(["", *flags.split(), str(corpus)], run.one, custom_mutator=run.mutated)
+        with contextlib.suppress(SystemExit):
             atheris.Fuzz()
     told = {"reader": name, **run.counts, "slowest": round(run.slowest, 2), "seconds": round(time.monotonic() - began)}
     print(json.dumps(told | {"found": run.found}, ensure_ascii=True))
