@@ -7,7 +7,7 @@ from pathlib import Path
 from shell import UserError
 
 MOST_BYTES = 1_000_000_000  # of a file, and of what it unpacks to
-HELD = 300_000_000  # bytes of recordings, and of what is made of them, that training keeps in memory
+HELD = 300_000_000  # bytes of recordings, and of what is made of them, that are kept in memory
 MOST_TEXT = 200_000_000  # of a text, whose numbers need some twenty times the memory while they are parsed
 KINDS = {stat.S_ISFIFO: "a pipe", stat.S_ISSOCK: "a socket", stat.S_ISCHR: "a device", stat.S_ISBLK: "a device"}
 

@@ -51,7 +51,7 @@ def memory(session):
     """
     taken = 0
     for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError, ProcessLookupError):  # it has just ended
+        with contextlib.suppress(OSError):  # it has just ended
             if os.getsid(int(process.name)) == session:
                 found = re.findall(r"Rss(?:Anon|Shmem):\s+(\d+)", (process / "status").read_text())
                 taken += sum(map(int, found)) * 1024

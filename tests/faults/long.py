@@ -10,10 +10,10 @@ import signal
 import subprocess
 import sys
 import time
-import zipfile
 from pathlib import Path
 
 import numpy as np
+import pairs
 
 PROJECT = Path(__file__).resolve().parents[2]
 GROWTH = 2e6  # bytes an epoch
@@ -39,11 +39,9 @@ def watch(process, checkpoint):
 
 
 def left(folder):
-    """What a training leaves: names of files, weights, trees, and the epochs without their times."""
+    """What a training leaves: names of files, weights and trees."""
     names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    with zipfile.ZipFile(folder / "models/long.keras") as archive:
-        parts = [archive.read(name) for name in archive.namelist() if name.endswith((".h5", ".txt"))]
-    return [name for name in names if "data/beats" not in name], parts
+    return [name for name in names if "data/beats" not in name], pairs.content(folder / "models/long.keras")
 
 
 def answers(folder, data):

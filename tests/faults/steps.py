@@ -4,8 +4,8 @@ python tests/faults/steps.py kill|full JOB FOLDER [FIRST STEP]      from the cal
 
 JOB: training, of a tiny `improved`, or another of JOBS. kill: by SIGKILL after the call; full: from the call on, the
 disk is full. Each time the same command is then given again and must end with what an undisturbed one ends with.
-Processes are forked from one that has imported all, which takes seconds; copies of networks as ONNX are their plain
-weights, since making such copies takes longest.
+Processes are forked from one that has imported all, which takes seconds; in the training, copies of networks as ONNX
+are their plain weights, since making such copies takes longest.
 """
 
 import builtins
