@@ -1,8 +1,8 @@
 """The sweep: its search space, the local engine, and Weights & Biases through its real client on a loopback server."""
 
 import contextlib
+import functools
 import itertools
-import multiprocessing
 import os
 import shutil
 import signal
@@ -962,7 +962,9 @@ def postgresql():
         shutil.rmtree(server.folder)
 
 
-def slow_trial(number, settings, report):
+def slow_trial(folder, number, settings, report):
+    (folder / f"{number}.writing").write_text(str(os.getpid()))
+    (folder / f"{number}.writing").rename(folder / str(number))
     for epoch in range(1, 9):
         time.sleep(0.5)
         report(epoch, settings["learning_rate"])
@@ -970,36 +972,39 @@ def slow_trial(number, settings, report):
 
 
 @pytest.mark.slow
-def test_neither_a_server_that_goes_away_nor_a_killed_worker_loses_a_trial(postgresql):
+def test_neither_a_server_that_goes_away_nor_a_killed_worker_loses_a_trial(tmp_path, postgresql):
     """The server stops for 30 s while three trials are in work, and later one of the workers is killed."""
     config = spaces.read(PROJECT / "sweep.yaml", Recipe())
-    states = []
+    states, killed = [], []
 
-    def of_state(study, state):
-        return [trial for trial in study.get_trials(deepcopy=False, states=(state,)) if trial.params]
+    def wait_for(number):
+        while not (tmp_path / str(number)).exists():
+            time.sleep(0.1)
 
     def meddle():
-        study = studies.open_study(postgresql.url, "x")
-        while len(of_state(study, TrialState.RUNNING)) < 3:
-            time.sleep(0.2)
+        for number in range(3):
+            wait_for(number)
         postgresql.stop()
         time.sleep(30)
         postgresql.start()
+        study = studies.open_study(postgresql.url, "x")
         # One of the three may wait longer for the server than another's next trial takes.
         while any(not trial.state.is_finished() for trial in study.get_trials(deepcopy=False)[:3]):
             time.sleep(0.2)
         states.extend(trial.state for trial in study.get_trials()[:3])
-        while len(of_state(study, TrialState.RUNNING)) < 3:
-            time.sleep(0.2)
-        multiprocessing.active_children()[0].kill()
+        killed.append(len(study.get_trials()))
+        wait_for(killed[0])
+        os.kill(int((tmp_path / str(killed[0])).read_text()), signal.SIGKILL)
 
     thread = threading.Thread(target=meddle)
     thread.start()
-    rows = studies.sweep(postgresql.url, "x", {}, config, 9, 3, 0, slow_trial, True, "")
+    trial = functools.partial(slow_trial, tmp_path)
+    rows = studies.sweep(postgresql.url, "x", {}, config, 9, 3, 0, trial, True, "")
     thread.join()
     assert states == 3 * [TrialState.COMPLETE]
     assert sorted(row["state"] for row in rows) == 9 * ["complete"] + ["fail"]
     lost = next(row for row in rows if row["state"] == "fail")
+    assert lost["trial"] == killed[0]
     assert sum(row["learning_rate"] == lost["learning_rate"] for row in rows) == 2
 
 
