@@ -17,7 +17,7 @@ import seaborn as sns
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_curve
 
@@ -518,7 +518,7 @@ def sweep_top_runs(table, parameters, score, path, top=15, lowest=False):
     places, ticks = zip(*(_coordinate(table[name], logarithmic) for name, logarithmic in columns.items()), strict=True)
     # Trials with the same choice are spread a little, so that lines on one tick can be followed.
     spread = np.random.default_rng(0).uniform(-0.03, 0.03, (len(table), len(columns)))
-    heights = np.column_stack(places) + spread * [table[column].dtype.kind != "f" for column in columns]
+    heights = np.column_stack(places) + spread * [_are_choices(table[column]) for column in columns]
 
     drawing, axes = figure(max(11, 1.9 * len(columns)), 5.5)
     shown = table[score].iloc[-top:]
@@ -548,20 +548,29 @@ def sweep_top_runs(table, parameters, score, path, top=15, lowest=False):
     return save(drawing, path)
 
 
+def _are_choices(values):
+    """Whether the values of a parameter are drawn as names at equal distances: texts, or a few whole numbers."""
+    return values.dtype.kind != "f" and (values.dtype.kind not in "iu" or values.nunique() <= 8)
+
+
 def _coordinate(values, logarithmic=False):
     """(heights (n,) from 0 to 1, [(height, text)] of the ticks) of a column of a parallel-coordinates plot."""
-    if values.dtype.kind != "f":
+    if _are_choices(values):
         choices = sorted(values.unique())
         places = np.linspace(0.06, 0.94, len(choices)) if len(choices) > 1 else [0.5]
-        step = -(-len(choices) // 8)  # of many whole numbers only some have room for their names
-        ticks = list(zip(places, map(str, choices), strict=True))[::step]
+        ticks = list(zip(places, map(str, choices), strict=True))
         return values.map(dict(zip(choices, places, strict=True))).to_numpy(float), ticks
-    numbers = np.log(values) if logarithmic else values
-    low, high = numbers.min(), numbers.max()
-    at = np.linspace(0, 1, 5)
-    marks = low + at * (high - low)
-    ticks = [(height, f"{mark:.3g}") for height, mark in zip(at, np.exp(marks) if logarithmic else marks, strict=True)]
-    return ((numbers - low) / ((high - low) or 1)).to_numpy(float), ticks
+    low, high = values.min(), values.max()
+    marks = (np.geomspace if logarithmic else np.linspace)(low, high, 5)
+    marks = marks.round() if values.dtype.kind != "f" else marks
+
+    def heights(numbers):
+        if logarithmic:
+            return np.log(numbers / low) / (np.log(high / low) or 1)
+        return (numbers - low) / ((high - low) or 1)
+
+    ticks = [(height, f"{mark:.3g}") for height, mark in zip(heights(marks), marks, strict=True)]
+    return heights(values.to_numpy(float)), ticks
 
 
 SCORE_NAMES = {
@@ -660,7 +669,7 @@ def sweep_slices(table, parameters, score, path):
 
 def _spread(values):
     """Where to draw the `values` of a parameter: numbers at themselves, choices at their places, a little spread."""
-    if values.dtype.kind == "f":
+    if not _are_choices(values):
         return values.to_numpy()
     choices = sorted(values.unique())
     places = values.map({choice: place for place, choice in enumerate(choices)}).to_numpy(float)
@@ -669,12 +678,17 @@ def _spread(values):
 
 def _scale(axes, side, values, logarithmic):
     """Scale the x or y `side` of `axes` for the `values` of a parameter, as `_spread` places them."""
-    if values.dtype.kind != "f":
+    axis = getattr(axes, f"{side}axis")
+    if _are_choices(values):
         choices = sorted(values.unique())
-        step = -(-len(choices) // 6)
-        getattr(axes, f"set_{side}ticks")(range(0, len(choices), step), list(map(str, choices[::step])))
+        axis.set_ticks(range(len(choices)), list(map(str, choices)))
     elif logarithmic:
         getattr(axes, f"set_{side}scale")("log")
+        decades = np.log10(values.max() / values.min())
+        locator = MaxNLocator(4) if decades < 1 else LogLocator(subs=(1, 3) if decades < 3 else (1,))
+        axis.set_major_locator(locator)
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(NullFormatter())
 
 
 def sweep_contour(table, parameters, score, path):
@@ -703,10 +717,7 @@ def sweep_contour(table, parameters, score, path):
         means[:, column] = forest.predict(known).reshape(len(grids[1]), -1).mean(1)
 
     drawing, axes = figure(7.5, 5.5)
-    at = [
-        np.arange(len(grid)) if table[name].dtype.kind != "f" else grid
-        for name, grid in zip(chosen, grids, strict=True)
-    ]
+    at = [np.arange(len(grid)) if _are_choices(table[name]) else grid for name, grid in zip(chosen, grids, strict=True)]
     _scale(axes, "x", table[chosen[0]], parameters[chosen[0]])
     _scale(axes, "y", table[chosen[1]], parameters[chosen[1]])
     colour = axes.pcolormesh(*at, means, shading="nearest", cmap="viridis", rasterized=True)
@@ -721,7 +732,7 @@ def sweep_contour(table, parameters, score, path):
 
 def _grid(values, logarithmic):
     """Values of a parameter to look at: all choices, or 25 numbers over its range."""
-    if values.dtype.kind != "f":
+    if _are_choices(values):
         return sorted(values.unique())
     return (np.geomspace if logarithmic else np.linspace)(values.min(), values.max(), 25)
 

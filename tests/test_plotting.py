@@ -1,5 +1,7 @@
 """What the figures show: their lines, bars, labels and limits, not their pixels."""
 
+import itertools
+
 import cv2
 import numpy as np
 import pandas as pd
@@ -232,6 +234,32 @@ def test_a_logarithmic_search_has_logarithmic_axes(drawn):
     assert {"0.0001", "0.001", "0.01"} < set(texts)
     assert [axes.get_xscale() for axes in drawn[1].axes[:2]] == ["linear", "log"]
     assert "log" in (drawn[2].axes[0].get_xscale(), drawn[2].axes[0].get_yscale())
+
+
+def test_whole_numbers_of_a_range_are_drawn_as_numbers_and_a_few_as_choices(drawn):
+    table = trials(60).assign(rounds=[*range(100, 159), 250], neurons=[128, 1024] * 30)
+    for draw in (plotting.sweep_top_runs, plotting.sweep_slices):
+        draw(table, {"rounds": False, "neurons": False}, "best_avg_F1_score", "x.png")
+    heights = {text.get_text(): text.get_position()[1] for text in drawn[0].axes[0].texts}
+    assert heights["100"] == 0 and heights["175"] == pytest.approx(0.5) and heights["250"] == 1
+    assert (heights["128"], heights["1024"]) == (0.06, 0.94)
+    rounds, neurons = (axes.collections[0].get_offsets()[:, 0] for axes in drawn[1].axes[:2])
+    assert sorted(rounds) == sorted(table.rounds) and neurons.max() < 1.2
+
+
+def test_the_names_of_a_logarithmic_axis_do_not_overlap(drawn):
+    for low, high in ((0.02, 0.2), (0.0005, 0.02), (3e-5, 3e-2), (0.15, 0.4)):
+        table = trials(60).assign(learning_rate=np.geomspace(low, high, 60))
+        names = ("learning_rate", "b", "c", "d")
+        table = table.assign(b=table.learning_rate, c=table.learning_rate, d=table.learning_rate)
+        plotting.sweep_slices(table, dict.fromkeys(names, True), "best_avg_F1_score", "x.png")
+        drawn[-1].canvas.draw()
+        for axes in drawn[-1].axes[:4]:
+            within = [tick for tick in axes.xaxis.get_ticklabels(which="both") if tick.get_text()]
+            left, right = axes.get_xlim()
+            boxes = [tick.get_window_extent() for tick in within if left <= tick.get_position()[0] <= right]
+            assert len(boxes) >= 2
+            assert all(one.x1 < other.x0 for one, other in itertools.pairwise(sorted(boxes, key=lambda box: box.x0)))
 
 
 def test_a_figure_is_written_whole(tmp_path):
