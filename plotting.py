@@ -649,21 +649,26 @@ def sweep_progress(table, score, path, lowest=False):
 
 
 def sweep_slices(table, parameters, score, path):
-    """The score against each parameter; all as `sweep_top_runs` takes it."""
+    """The score against each parameter; all as `sweep_top_runs` takes it, with the state of each trial."""
     columns = min(4, len(parameters))
     lines = -(-len(parameters) // columns)
     drawing, axes = figure(3.1 * columns + 0.8, 2.9 * lines, nrows=lines, ncols=columns, sharey=True, squeeze=False)
     trials = np.arange(len(table)) if "trial" not in table else table.trial.rank().to_numpy()
+    stopped = (table.state == "pruned").to_numpy()
     for axis, (name, logarithmic) in itertools.zip_longest(axes.flat, parameters.items(), fillvalue=(None, None)):
         if name is None:
             axis.set_visible(False)
             continue
         _scale(axis, "x", table[name], logarithmic)
-        drawn = axis.scatter(_spread(table[name]), table[score], c=trials, cmap="Blues", edgecolors="0.5", s=22)
+        places, colours = _spread(table[name]), {"cmap": "Blues", "vmin": 0, "vmax": trials.max()}
+        for marker, some in (("o", ~stopped), ("X", stopped)):
+            drawn = axis.scatter(
+                places[some], table[score][some], c=trials[some], marker=marker, edgecolors="0.5", s=26, **colours
+            )
         axis.set_xlabel(_title(name))
     for line in axes:
         line[0].set_ylabel(_title(score))
-    drawing.colorbar(drawn, ax=axes, label="Trial", pad=0.01)
+    drawing.colorbar(drawn, ax=axes, label="Trial (a cross: stopped early)" if stopped.any() else "Trial", pad=0.01)
     return save(drawing, path)
 
 
@@ -685,7 +690,7 @@ def _scale(axes, side, values, logarithmic):
     elif logarithmic:
         getattr(axes, f"set_{side}scale")("log")
         decades = np.log10(values.max() / values.min())
-        locator = MaxNLocator(4) if decades < 1 else LogLocator(subs=(1, 3) if decades < 3 else (1,))
+        locator = MaxNLocator(4) if decades < 1 else LogLocator(subs=(1, 3) if decades < 2 else (1,))
         axis.set_major_locator(locator)
         axis.set_major_formatter("{x:g}")
         axis.set_minor_formatter(NullFormatter())

@@ -165,7 +165,7 @@ def finish(name, config, rows, flags):
     # A failed trial without settings has turned a column of whole numbers into one of floats.
     table = table.dropna(subset=score).astype({parameter: TUNABLE[parameter] for parameter in parameters})
     finished = table[table.state != "pruned"]
-    draw(table, finished, spaces.searched(parameters), score, lowest, f"figures/{name}")
+    draw(table, spaces.searched(parameters), score, lowest, f"figures/{name}")
     best = finished.iloc[0]
     print(
         f"{len(finished)} trials finished, {stopped.sum()} stopped early; best {metric} {best[score]:.4f} in trial "
@@ -190,20 +190,20 @@ def luck(finished, metric):
     )
 
 
-def draw(table, finished, searched, score, lowest, folder):
+def draw(table, searched, score, lowest, folder):
     """Draw the `FIGURES` of a sweep.
 
-    table: a row for each trial, the best first, of which those `finished` were not stopped; searched: {parameter:
-    whether on a logarithmic scale}; lowest: whether a low `score` is good.
+    table: a row for each trial; one that was stopped early counts with the score that it had then, as W&B has it;
+    searched: {parameter: whether on a logarithmic scale}; lowest: whether a low `score` is good.
     """
     import plotting
 
     path = f"{folder}/sweep_{{}}.png".format
-    plotting.sweep_top_runs(finished, searched, score, path("top_runs"), lowest=lowest)
-    plotting.sweep_importance(finished, searched, score, path("importance"))
+    plotting.sweep_top_runs(table, searched, score, path("top_runs"), lowest=lowest)
+    plotting.sweep_importance(table, searched, score, path("importance"))
     plotting.sweep_progress(table.sort_index(), score, path("progress"), lowest)
-    plotting.sweep_slices(finished, searched, score, path("slices"))
-    plotting.sweep_contour(finished, searched, score, path("contour"))
+    plotting.sweep_slices(table, searched, score, path("slices"))
+    plotting.sweep_contour(table, searched, score, path("contour"))
 
 
 # ── One trial ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -194,7 +194,7 @@ def trials(count=20):
     rng = np.random.default_rng(0)
     table = pd.DataFrame(
         {"optimizer": rng.choice(["adam", "sgd"], count), "learning_rate": rng.uniform(0, 0.01, count)}
-    )
+    ).assign(state="complete")
     return table.assign(best_avg_F1_score=table.learning_rate * 30 + 0.2 * (table.optimizer == "adam"))
 
 
@@ -225,6 +225,15 @@ def test_the_best_so_far_leaves_out_what_was_stopped_and_the_front_what_is_beate
     assert list(cost.lines[-1].get_xdata()) == [3, 5] and list(cost.lines[-1].get_ydata()) == [0.6, 0.4]
 
 
+def test_trials_that_were_stopped_are_drawn_with_the_score_they_had(drawn):
+    table = trials().assign(state=["pruned"] * 15 + ["complete"] * 5)
+    plotting.sweep_slices(table, SEARCHED, "best_avg_F1_score", "x.png")
+    finished, stopped = drawn[0].axes[1].collections
+    assert [len(each.get_offsets()) for each in (finished, stopped)] == [5, 15]
+    assert list(stopped.get_offsets()[:, 1]) == list(table.best_avg_F1_score[:15])
+    assert "a cross: stopped early" in drawn[0].axes[-1].get_ylabel()
+
+
 def test_a_logarithmic_search_has_logarithmic_axes(drawn):
     table = trials(60).assign(learning_rate=np.geomspace(1e-4, 1e-2, 60))
     log = {"optimizer": False, "learning_rate": True}
@@ -248,7 +257,7 @@ def test_whole_numbers_of_a_range_are_drawn_as_numbers_and_a_few_as_choices(draw
 
 
 def test_the_names_of_a_logarithmic_axis_do_not_overlap(drawn):
-    for low, high in ((0.02, 0.2), (0.0005, 0.02), (3e-5, 3e-2), (0.15, 0.4)):
+    for low, high in ((0.02, 0.2), (0.0005, 0.02), (0.00013, 0.083), (3e-5, 3e-2), (0.15, 0.4)):
         table = trials(60).assign(learning_rate=np.geomspace(low, high, 60))
         names = ("learning_rate", "b", "c", "d")
         table = table.assign(b=table.learning_rate, c=table.learning_rate, d=table.learning_rate)
