@@ -64,7 +64,7 @@ def main():
 
 def choose_run(name, recipe):
     """The `Run` called `name` or, without one, as the recipe and what was changed in it."""
-    run = runs.Run(name or recipe.title[:100])
+    run = runs.Run(name or recipe.run)
     if not name and recipe.changes:
         say(
             f"the recipe {recipe.name} was changed, so the run is called {run.name}; --run NAME would call it otherwise"

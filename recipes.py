@@ -7,6 +7,7 @@ Grad-CAM and prediction use the very preprocessing that training used.
 import argparse
 import dataclasses
 import re
+from hashlib import sha256
 
 CLASSES = ("A", "N", "O", "~")  # atrial fibrillation, normal, other rhythm, noise: the order of F1_0 … F1_3
 MEMBERS = {"network": "network of images", "rhythm": "networks of heartbeats", "trees": "trees"}  # of a model
@@ -140,12 +141,19 @@ class Recipe:
 
     @property
     def title(self):
-        """The recipe's name and what was changed in it: "paper" or "paper-epochs-3-weights-random".
-
-        It also names the run, so that a changed recipe never writes over the run of the unchanged one.
-        """
+        """The recipe's name and what was changed in it: "paper" or "paper-epochs-3-weights-random"."""
         changes = sorted(self.changes.items())
         return "-".join([self.name, *(re.sub(r"[^A-Za-z0-9.]+", "-", f"{name}-{value}") for name, value in changes)])
+
+    @property
+    def run(self):
+        """The name of its runs: the title, so that a changed recipe never writes over the run of another.
+
+        A hash stands for the end of a title that is too long for a file's name.
+        """
+        if len(self.title) <= 100:
+            return self.title
+        return f"{self.title[:91]}-{sha256(self.title.encode()).hexdigest()[:8]}"
 
 
 def settings(*groups):

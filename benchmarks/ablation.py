@@ -91,7 +91,7 @@ def changed(row, seed):
 
 
 def run(recipe):
-    return runs.Run(f"ablation-{recipe.title}"[:100])
+    return runs.Run(f"ablation-{recipe.run}")
 
 
 def train(recipe, data):

@@ -3,6 +3,7 @@ import dataclasses
 
 import pytest
 
+import shell
 from recipes import RECIPES, Recipe, add_flags, from_flags, settings
 
 
@@ -106,3 +107,19 @@ def test_flags_are_grouped_in_the_help():
         "members",
     ):
         assert f"{group} (settings of the recipe)" in text
+
+
+def test_recipes_that_differ_at_the_end_of_a_long_title_have_runs_of_their_own():
+    changes = {
+        "batch_size": 24,
+        "class_weights": "none",
+        "dropout": 0.0938,
+        "gain": 0.5819,
+        "label_smoothing": 0.0087,
+        "noise": 0.4995,
+    }
+    recipes = [dataclasses.replace(RECIPES["improved"], **changes, seed=seed) for seed in (1, 2)]
+    assert all(len(recipe.title) > 100 for recipe in recipes)
+    names = [recipe.run for recipe in recipes]
+    assert len(set(names)) == 2 and all(shell.run_name(name) == name and len(name) == 100 for name in names)
+    assert RECIPES["improved"].run == "improved"
