@@ -171,8 +171,9 @@ def fit(measured, labels, validation, validation_labels, recipe, run, fingerprin
     """`NETWORKS` networks that are trained on sequences of beats and vote, as ONNX, bytes.
 
     measured, validation: `measuring.Measured` of both splits; labels: indices of classes (recordings,). They are
-    trained as the recipe has it, and kept as they are after the last epoch. run, fingerprint: as `training.fit` takes
-    them; each network has files of its own, from which its training continues after an interruption.
+    trained as the recipe has it, but for half its epochs, and kept as they are after the last. run, fingerprint: as
+    `training.fit` takes them; each network has files of its own, from which its training continues after an
+    interruption.
     """
     import model
     import training
@@ -180,8 +181,9 @@ def fit(measured, labels, validation, validation_labels, recipe, run, fingerprin
     from keras_setup import keras
 
     trained = []
+    epochs = -(-recipe.epochs // 2)  # after more the validation loss rises
     for place in range(NETWORKS):
-        own = dataclasses.replace(recipe, seed=(recipe.seed + place) % 2**32)
+        own = dataclasses.replace(recipe, seed=(recipe.seed + place) % 2**32, epochs=epochs)
         say(f"training network {place + 1} of {NETWORKS} on the sequence of beats")
         scorer = PhysioNetF1SweepCallback(
             Sequences(validation.sequences), validation_labels, BATCH, owners=validation.owners

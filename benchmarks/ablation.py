@@ -38,7 +38,7 @@ TRAINED = (
     *(f"{name}=0" for name in ("stretch", "gain", "noise", "crop", "clip", "motion", "low_pass", "bursts")),
     *("warp=0.2", "bands=2"),
     *(f"{name}=0" for name in ("high_pass", "notch", "block", "floor")),
-    *("padding=zeros", "padding=wrap", "class_weights=none", "class_weights=balanced"),
+    *("padding=zeros", "padding=wrap", "class_weights=sqrt", "class_weights=balanced"),
     *("label_smoothing=0", "weight_average=0"),
 )
 # How the networks as they are answer: by which vote, and whether calibrated.

@@ -112,7 +112,7 @@ def test_flags_are_grouped_in_the_help():
 def test_recipes_that_differ_at_the_end_of_a_long_title_have_runs_of_their_own():
     changes = {
         "batch_size": 24,
-        "class_weights": "none",
+        "class_weights": "balanced",
         "dropout": 0.0938,
         "gain": 0.5819,
         "label_smoothing": 0.0087,

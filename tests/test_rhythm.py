@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import pandas as pd
 import pytest
 from test_beats import heart
 
@@ -14,7 +15,7 @@ import runs
 from recipes import RECIPES
 from synthetic import FS, recording
 
-RECIPE = dataclasses.replace(RECIPES["improved"], epochs=12, batch_size=8, seed=3)
+RECIPE = dataclasses.replace(RECIPES["improved"], epochs=23, batch_size=8, seed=3)
 
 
 def described(signal, rate=FS):
@@ -91,6 +92,7 @@ def test_networks_learn_rhythms_and_answer_alike_by_keras_and_onnx(tmp_path, mon
     real = rhythm.network
     monkeypatch.setattr(rhythm, "network", lambda *given: saved.append(real(*given)) or saved[-1])
     content = rhythm.fit(learned, labels[:96], shown, labels[96:], RECIPE, run, "mine")
+    assert [len(pd.read_csv(part.history)) for part in rhythm.parts(run)] == [12, 12]  # half the epochs
     answered = rhythm.classify(inference.Onnx(content), shown)
     assert np.mean(answered.argmax(1) == labels[96:]) > 0.6  # by chance 0.25
     alone = [rhythm.classify(network, shown) for network in saved]
