@@ -361,7 +361,7 @@ def test_checks_of_maps(scored):
         "on # test recordings, evenly spaced": (found["recordings"],),
         "early beats, in # recordings called O": (methods["occlusion"]["shares"]["early beats"]["recordings"],),
         "correlate by # with the real ones (# with all of it)": (max(course[len(course) // 2 :]), course[-1]),
-        "beats the centre narrowly (#, # to #)": pair(narrow, "map_less"),
+        "under insertion less that of the centre is # (# to #)": pair(narrow, "map_less"),
     }
     assert differences(RESULTS, claims) == []
 
