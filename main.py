@@ -2,7 +2,7 @@
 
     python main.py                                  the report's run, on data/training2017.zip (downloaded if absent)
     python main.py --weights random --epochs 5      without ImageNet weights: the machinery, not the result
-    python main.py --recipe improved                our own recipe: three quarters of an hour on a slow CPU
+    python main.py --recipe improved                our own recipe: 20 minutes on a fast CPU, an hour on a slow one
     python main.py --recipe improved --labels v3 --folds FILE.csv       a model and a score for each fold
     python main.py --data FOLDER --labels v3 --run mine
 
