@@ -193,6 +193,8 @@ class Averaged(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         trained = [keras.ops.convert_to_numpy(variable) for variable in self.model.trainable_variables]
         self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+        for variable in self.model.trainable_variables:  # JAX gives a model's arrays away as it predicts: not these
+            variable.assign(keras.ops.copy(variable))
         self.scorer.on_epoch_end(epoch, logs)
         for variable, value in zip(self.model.trainable_variables, trained, strict=True):
             variable.assign(value)
