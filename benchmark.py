@@ -8,7 +8,7 @@ import pandas as pd
 import dataset
 import scoring
 from recipes import CLASSES
-from shell import UserError, say
+from shell import UserError, reason, say
 
 
 def read(path):
@@ -20,7 +20,9 @@ def read(path):
     """
     try:
         rows = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({reason(error)}); name a CSV file of predictions") from None
+    except ValueError as error:
         raise UserError(f"{path} is not a CSV file of predictions ({' '.join(str(error).split())[:120]})") from None
     rows = rows.rename(columns=dict(zip(CLASSES, scoring.COLUMNS, strict=True)))
     if not rows.columns.is_unique:

@@ -45,15 +45,16 @@ def main():
         rows, known = predict(models, table, seen, arguments.labels)
         known["models"] = [str(path) for path in arguments.model or [run.model]]
     metrics = measure(rows, known, arguments.threshold, arguments.against)
-    print_tables(metrics)
     draw(rows, metrics, run.figures)
     with writing(run.figures / "metrics.json") as temporary:
         temporary.write_text(json.dumps(metrics, indent=2) + "\n")
+    if not arguments.predictions:
+        with writing(run.figures / "predictions.csv") as temporary:
+            rows.to_csv(temporary, index=False)
+    print_tables(metrics)  # after the files, which are there even if the reader of a pipe goes away
     if arguments.predictions:
         print(f"wrote {run.figures}/")
         return
-    with writing(run.figures / "predictions.csv") as temporary:
-        rows.to_csv(temporary, index=False)
     if arguments.robustness:
         compare_devices(models, table, run.figures)
     if tracker:
@@ -307,7 +308,7 @@ def print_scores(metrics):
     rows += [
         (title, metrics[key], metrics[f"{key}_interval"], report[key], less.get(key))
         for key, title in scoring.OVERALL.items()
-        if key in metrics
+        if metrics.get(key) is not None
     ]
     print(f"{'':<24}{'this run':>9}   {'95 % interval':<15}{'report':>7}   difference (both drawn apart)")
     for title, ours, interval, theirs, change in rows:
@@ -359,7 +360,7 @@ def draw(rows, metrics, folder):
         "F1 score of each class, test split",
         folder / "class_f1_scores.png",
     )
-    overall = {key: title for key, title in scoring.OVERALL.items() if key in metrics}
+    overall = {key: title for key, title in scoring.OVERALL.items() if metrics.get(key) is not None}
     plotting.bars_beside_report(
         [title.replace("F1, ", "F1,\n").replace(" (", "\n(") for title in overall.values()],
         [metrics[key] for key in overall],
@@ -372,8 +373,9 @@ def draw(rows, metrics, folder):
         np.array(metrics["confusion_matrix"]), "Test confusion matrix", folder / "test_confusion_matrix.png"
     )
     if probabilities is not None:
-        plotting.multi_class_roc(true, probabilities, folder / "multi_class_roc.png")
-        plotting.precision_recall(true, probabilities, folder / "precision_recall.png")
+        if len(np.unique(true)) > 1:  # of one class nothing is to be told apart
+            plotting.multi_class_roc(true, probabilities, folder / "multi_class_roc.png")
+            plotting.precision_recall(true, probabilities, folder / "precision_recall.png")
         plotting.reliability(true, probabilities, folder / "reliability.png")
     if metrics["groups"]:
         plotting.groups(metrics["groups"], folder / "groups.png")

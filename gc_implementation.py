@@ -131,7 +131,7 @@ def choose(table, records):
     rows = table.set_index("record", drop=False)
     unknown = [record for record in records if record not in rows.index]
     if unknown:
-        raise UserError(f"{unknown[0]} is not among the recordings that the model has not seen")
+        raise UserError(f"{unknown[0]} is not among the recordings that the model has not seen; --file draws any")
     return {record: rows.loc[record] for record in records}
 
 

@@ -164,6 +164,8 @@ def read_card(path):
     """
     path = Path(path)
     try:
+        if path.is_dir():
+            raise UserError(f"{path} is a folder; name a model that main.py saved")
         if not path.is_file():
             raise UserError(f"{path} does not exist; train it with main.py, or name another")
         with zipfile.ZipFile(path) as archive:

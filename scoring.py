@@ -286,7 +286,7 @@ def measure(true, probabilities, chosen=None):
 
     chosen: indices of the classes named (n,), by default the most probable; where they alone are known, probabilities
     is None. Intervals are 95 % bootstrap intervals over recordings; AUCs and average precisions
-    are one-vs-rest, None for a class without recordings.
+    are one-vs-rest, None for a class without recordings, and macro_AUC where all are of one class.
     """
     matrix = confusion_matrix(true, probabilities.argmax(1) if chosen is None else chosen)
     scores = overall(matrix)
@@ -310,7 +310,7 @@ def _measure_probabilities(true, probabilities):
     ]
     return {
         "calibration_error": calibration_error(true, probabilities),
-        "macro_AUC": float(np.nanmean(areas)) if np.isfinite(areas).any() else np.nan,
+        "macro_AUC": float(np.nanmean(areas)) if np.isfinite(areas).any() else None,
         "AUC": {name: None if np.isnan(area) else float(area) for name, area in zip(CLASSES, areas, strict=True)},
         "average_precision": dict(zip(CLASSES, precisions, strict=True)),
     }
