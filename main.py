@@ -9,9 +9,10 @@
 An interrupted training continues when you give the same command again; one that is finished is not trained again.
 
 Writes figures/class_distribution.png, sequence_length_distribution.png and example_recordings.png, data/split.csv,
-models/RUN.keras (best by validation F1), models/RUN.csv (one row per epoch) and figures/RUN/training_f1.png. With
---folds there is no data/split.csv, the rest is written for each of RUN-fold0, RUN-fold1 …, and their scores are in
-figures/RUN/folds.json and fold_predictions.csv. RUN is the recipe's name and what was changed in it.
+models/RUN.keras (the epoch of the best validation F1; by the recipe improved, of the least loss), models/RUN.csv (one
+row per epoch) and figures/RUN/training_f1.png. With --folds there is no data/split.csv, the rest is written for each of
+RUN-fold0, RUN-fold1 …, and their scores are in figures/RUN/folds.json and fold_predictions.csv. RUN is the recipe's
+name and what was changed in it.
 """
 
 import json
@@ -109,8 +110,6 @@ def train(table, recipe, run, data, mode):
 
     data: where the recordings are; mode: of Weights & Biases. A training that is finished is not done again.
     """
-    import pandas as pd
-
     import plotting
     import rhythm
     import scoring
@@ -125,12 +124,11 @@ def train(table, recipe, run, data, mode):
             card = learn(table, recipe, run, fingerprint, data, mode)
         for trained in (run, *rhythm.parts(run)):
             trained.checkpoint.unlink(missing_ok=True)
-    history = pd.DataFrame(card.history)
-    plotting.training_f1(history, run.figures / "training_f1.png")
-    best = history.loc[history.avg_F1_score.idxmax()]
+    plotting.training_f1(card, run.figures / "training_f1.png")
+    best = scoring.best_row(card.history, recipe.best_epoch)
     print(
-        f"best validation F1 in epoch {best.epoch:.0f}: 4-class {best.avg_F1_score:.4f}, "
-        f"challenge (N, A, O) {best.challenge_F1:.4f}"
+        f"{'best validation F1' if recipe.best_epoch == 'f1' else 'least validation loss'} in epoch {best['epoch']}: "
+        f"4-class F1 {best['avg_F1_score']:.4f}, challenge (N, A, O) {best['challenge_F1']:.4f}"
     )
     steps = ["calibrated on this split"] * recipe.calibrate + ["with its whole vote"] * bool(recipe.vote_stretch)
     steps += ["joined by its other members"] * (recipe.members != "network")
@@ -180,6 +178,7 @@ def learn(table, recipe, run, fingerprint, data, mode):
         chunk_size=2 * model.BATCH if recipe.streams else 256,
         tracker=tracker,
         owners=prepared.owners,
+        best_epoch=recipe.best_epoch,
     )
     history = training.fit(prepared.trained, prepared.inputs, prepared.labels, recipe, scorer, run, fingerprint)
     card = card._replace(history=history.to_dict("records"))
@@ -202,7 +201,7 @@ def finish(card, run, train, validation):
 
     recipe = card.recipe
     if recipe.members == "network" and not (recipe.calibrate or recipe.vote_stretch):
-        best = max(card.history, key=lambda row: row["avg_F1_score"])
+        best = scoring.best_row(card.history, recipe.best_epoch)
         card = card._replace(scores={key: best[key] for key in scoring.SCORES})
         runs.finish(run.model, card, onnx=light_copy(recipe, run))
         return card

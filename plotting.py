@@ -22,7 +22,7 @@ from sklearn.ensemble import RandomForestRegressor
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_curve
 
 from recipes import CLASSES, COLOURS, NAMES
-from scoring import share_interval
+from scoring import best_row, share_interval
 from shell import parser, run_script, writing
 
 sns.set_theme(
@@ -137,8 +137,9 @@ def _spectrogram(axes, picture, values=None, **options):
     return drawn
 
 
-def training_f1(history, path):
-    """Figure 4: validation F1 after each epoch, the best one marked. `history`: the table of `models/RUN.csv`."""
+def training_f1(card, path):
+    """Figure 4: validation F1 after each epoch of a `runs.Card`, the one that is kept marked."""
+    history = pd.DataFrame(card.history)
     drawing, axes = figure()
     for place, name in enumerate(CLASSES):
         axes.plot(
@@ -150,10 +151,10 @@ def training_f1(history, path):
             label=f"F1 {name}",
         )
     axes.plot(history.epoch, history.avg_F1_score, color="black", linewidth=1.8, label="4-class average")
-    best = history.loc[history.avg_F1_score.idxmax()]
-    axes.plot(best.epoch, best.avg_F1_score, "o", color="black")
+    best = best_row(card.history, card.recipe.best_epoch)
+    axes.plot(best["epoch"], best["avg_F1_score"], "o", color="black")
     axes.set(
-        title=f"Validation F1 (best {best.avg_F1_score:.4f} in epoch {best.epoch:.0f})",
+        title=f"Validation F1 (kept: {best['avg_F1_score']:.4f} in epoch {best['epoch']})",
         xlabel="Epoch",
         ylabel="F1 score",
         ylim=(0, 1),

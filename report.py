@@ -102,13 +102,11 @@ def embed(path):
 
 def draw_training(run, card):
     """Draw Figure 4 into the run's folder where it is not there, as that of a model from elsewhere."""
-    import pandas as pd
-
     import plotting
 
     path = run.figures / "training_f1.png"
     if card and card.history and not path.is_file():
-        plotting.training_f1(pd.DataFrame(card.history), path)
+        plotting.training_f1(card, path)
 
 
 def facts(models, card, metrics):

@@ -6,6 +6,8 @@ and O only. `python scoring.py` prints both for the report's own confusion matri
 Confusion matrices are (4, 4) counts, rows true and columns predicted, in the order of `recipes.CLASSES`.
 """
 
+import math
+
 import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
@@ -59,6 +61,21 @@ def epoch_scores(matrix):
     """{name: score} of the `SCORES`, under the report's names: F1_0 … F1_3 are those of A, N, O and ~."""
     values = [*f1_per_class(matrix), average_f1(matrix), challenge_f1(matrix)]
     return dict(zip(SCORES, map(float, values), strict=True))
+
+
+def merit(logs, best_epoch):
+    """By which an epoch is the best, the greater the better: `avg_F1_score` of its `logs`, or minus their `val_loss`.
+
+    best_epoch: f1 or loss, as the recipe has it. A loss that is NaN is the worst there is.
+    """
+    if best_epoch == "f1":
+        return logs["avg_F1_score"]
+    return -math.inf if math.isnan(logs["val_loss"]) else -logs["val_loss"]
+
+
+def best_row(rows, best_epoch):
+    """That of the best epoch among the `rows` of logs; the first of equals. The rest as `merit` takes it."""
+    return max(rows, key=lambda row: merit(row, best_epoch))
 
 
 def log_loss(true, probabilities):

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 from collections import namedtuple
 from hashlib import sha256
 
@@ -18,6 +17,7 @@ import preprocessing
 import recipes
 from keras_setup import keras
 from recipes import CLASSES
+from scoring import merit
 from shell import UserError, progress, read_arrays, reason, say, write_arrays, writing
 
 Prepared = namedtuple("Prepared", "network trained inputs labels validation validation_labels owners")
@@ -58,7 +58,8 @@ def fingerprint(table, recipe):
     """A hash (hexadecimal) of a training: its recipe, and the recordings it learns from in their order."""
     learned = table.loc[table.split != "test", ["record", "label", "split", "sampling_rate", "signal"]]
     told = dataclasses.asdict(recipe)
-    for name in recipes.settings("trees"):  # younger than finished runs, whose fingerprints are without them
+    # Younger than finished runs, whose fingerprints are without them.
+    for name in (*recipes.settings("trees"), "best_epoch"):
         if told[name] == getattr(recipes.Recipe, name):
             del told[name]
     return sha256(f"{told} {dataset.fingerprint(learned)}".encode()).hexdigest()
@@ -117,15 +118,15 @@ class Checkpoint(keras.callbacks.Callback):
     its optimizer, the rows, and the training's `fingerprint`.
     """
 
-    def __init__(self, scorer, run=None, fingerprint="", epochs=math.inf):
+    def __init__(self, scorer, recipe, run=None, fingerprint=""):
         super().__init__()
-        self.scorer, self.run, self.fingerprint, self.epochs, self.rows = scorer, run, fingerprint, epochs, []
+        self.scorer, self.recipe, self.run, self.fingerprint, self.rows = scorer, recipe, run, fingerprint, []
 
     def variables(self):
         return [*self.model.variables, *self.model.optimizer.variables]
 
     def on_train_begin(self, logs=None):
-        self.scorer.best = max((row["avg_F1_score"] for row in self.rows), default=-math.inf)
+        self.scorer.best = max((merit(row, self.recipe.best_epoch) for row in self.rows), default=None)
 
     def on_epoch_end(self, epoch, logs=None):
         self.rows.append({"epoch": epoch + 1, **logs})
@@ -163,12 +164,12 @@ class Checkpoint(keras.callbacks.Callback):
         """Why the arrays `kept` in a checkpoint cannot be continued from, or None."""
         try:
             left = json.loads(str(kept["progress"]))
-            told = [(row["epoch"], type(row["avg_F1_score"])) for row in left["rows"]]
+            told = [(row["epoch"], type(merit(row, self.recipe.best_epoch))) for row in left["rows"]]
         except (ValueError, KeyError, TypeError, RecursionError):
             return "does not hold what a checkpoint should"
         if left.get("fingerprint") != self.fingerprint:
             return OTHER
-        if told != [(place + 1, float) for place in range(len(told))] or not 0 < len(told) <= self.epochs:
+        if told != [(place + 1, float) for place in range(len(told))] or not 0 < len(told) <= self.recipe.epochs:
             return "does not tell of the epochs from the first on, each once"
         expected = {f"variable_{place}": _form(variable) for place, variable in enumerate(self.variables())}
         if {name: _form(kept[name]) for name in kept if name != "progress"} != expected:
@@ -239,7 +240,7 @@ def fit(trained, inputs, labels, recipe, scorer, run=None, fingerprint="", bar=T
     )
     scorer.set_model(trained)
     trained.optimizer.build(trained.trainable_variables)
-    checkpoint = Checkpoint(scorer, run, fingerprint, recipe.epochs)
+    checkpoint = Checkpoint(scorer, recipe, run, fingerprint)
     checkpoint.set_model(trained)
     checkpoint.restore()
     done = len(checkpoint.rows)

@@ -79,6 +79,17 @@ def test_each_new_best_is_saved_and_only_those(monkeypatch):
     assert [step for step, row in run.rows if "avg_F1_score" in row] == [1, 2, 3, 4]
 
 
+def test_the_epoch_of_the_least_loss_is_saved_where_the_recipe_asks_for_it(monkeypatch):
+    inputs, labels = data()
+    saves, losses = [], iter([np.nan, 0.5, 0.4, 0.6, np.nan, 0.4, 0.3])
+    scorer = PhysioNetF1Callback(inputs, labels, save=lambda: saves.append(epoch), best_epoch="loss")
+    monkeypatch.setattr("f1_sweeping_callback.log_loss", lambda true, probabilities: next(losses))
+    scorer.set_model(small())
+    for epoch in range(7):
+        scorer.on_epoch_end(epoch, {})
+    assert saves == [0, 1, 2, 6]
+
+
 def test_training_writes_one_row_an_epoch_and_repeats_itself(tmp_path, monkeypatch):
     inputs, labels = data(40)
     recipe = Recipe(epochs=4, batch_size=16, learning_rate=0.01)

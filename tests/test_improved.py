@@ -76,7 +76,7 @@ def train(signals, name, stop_after=None):
         if len(saved) == stop_after:
             raise KeyboardInterrupt
 
-    scorer = PhysioNetF1Callback(validation, labels[:8], save, owners=validation.owners)
+    scorer = PhysioNetF1Callback(validation, labels[:8], save, owners=validation.owners, best_epoch=RECIPE.best_epoch)
     inputs = preprocessing.AugmentedImages(signals, rates, RECIPE)
     return training.fit(network, inputs, labels, RECIPE, scorer, run, card.fingerprint, bar=False), network
 
@@ -163,11 +163,11 @@ def test_test_recordings_take_no_part_in_a_training(signals, monkeypatch):
     np.testing.assert_array_equal(training.prepare(table, recipe).validation[:], shown[:])
 
 
-def test_finished_runs_keep_their_fingerprints_though_the_trees_have_settings_now(folder):
+def test_finished_runs_keep_their_fingerprints_though_there_are_settings_now_that_they_had_not(folder):
     table = dataset.read_recordings(folder)
     table["split"] = dataset.split(table)
     then = {"gain": 0.3, "noise": 0.3, "class_weights": "sqrt", "label_smoothing": 0.05, "weight_decay": 0.01}
-    then |= {"learning_rate": 0.003, "epochs": 30, "members": "network,trees"}
+    then |= {"learning_rate": 0.003, "epochs": 30, "members": "network,trees", "best_epoch": "f1"}
     finished = dataclasses.replace(RECIPES["improved"], **then)  # as it was
     known = {"cd4b2c40df52eae5": RECIPES["paper"], "7f08814c06ae28f8": finished}
     assert [training.fingerprint(table, recipe)[:16] for recipe in known.values()] == list(known)

@@ -10,6 +10,7 @@ from sklearn import metrics
 
 import plotting
 import preprocessing
+import runs
 import scoring
 from recipes import CLASSES, Recipe
 
@@ -42,9 +43,10 @@ def test_sequence_lengths_fall_into_the_reports_bins(drawn):
 
 
 def test_training_f1_marks_the_best_epoch(drawn):
-    history = pd.DataFrame({f"F1_{place}": [0.1 * place] * 3 for place in range(4)})
-    history = history.assign(epoch=[1, 2, 3], avg_F1_score=[0.2, 0.5, 0.4])
-    plotting.training_f1(history, "x.png")
+    each = {f"F1_{place}": 0.1 * place for place in range(4)}
+    rows = zip([1, 2, 3], [0.2, 0.5, 0.4], [3.0, 2.0, 1.0], strict=True)
+    history = [each | {"epoch": epoch, "avg_F1_score": f1, "val_loss": loss} for epoch, f1, loss in rows]
+    plotting.training_f1(runs.Card(Recipe(), frozenset(), "", "", history=history), "x.png")
     (axes,) = drawn[0].axes
     lines = {line.get_label(): line for line in axes.lines}
     assert list(lines["F1 O"].get_ydata()) == [0.2] * 3 and list(lines["4-class average"].get_ydata()) == [
@@ -54,6 +56,8 @@ def test_training_f1_marks_the_best_epoch(drawn):
     ]
     assert axes.lines[-1].get_xydata().tolist() == [[2, 0.5]]
     assert "0.5000 in epoch 2" in axes.get_title() and axes.get_ylim() == (0, 1)
+    plotting.training_f1(runs.Card(Recipe(best_epoch="loss"), frozenset(), "", "", history=history), "x.png")
+    assert "0.4000 in epoch 3" in drawn[1].axes[0].get_title()
 
 
 def test_bars_beside_the_reports(drawn):
