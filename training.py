@@ -164,12 +164,12 @@ class Checkpoint(keras.callbacks.Callback):
         """Why the arrays `kept` in a checkpoint cannot be continued from, or None."""
         try:
             left = json.loads(str(kept["progress"]))
-            told = [(row["epoch"], type(merit(row, self.recipe.best_epoch))) for row in left["rows"]]
+            told = [(row["epoch"], type(row["avg_F1_score"]), type(row["val_loss"])) for row in left["rows"]]
         except (ValueError, KeyError, TypeError, RecursionError):
             return "does not hold what a checkpoint should"
         if left.get("fingerprint") != self.fingerprint:
             return OTHER
-        if told != [(place + 1, float) for place in range(len(told))] or not 0 < len(told) <= self.recipe.epochs:
+        if told != [(place + 1, float, float) for place in range(len(told))] or not 0 < len(told) <= self.recipe.epochs:
             return "does not tell of the epochs from the first on, each once"
         expected = {f"variable_{place}": _form(variable) for place, variable in enumerate(self.variables())}
         if {name: _form(kept[name]) for name in kept if name != "progress"} != expected:

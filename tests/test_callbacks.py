@@ -183,6 +183,7 @@ def spoil_rows(change):
         (lambda: spoil_rows(lambda rows: rows.append(rows[-1] | {"epoch": 4})), "does not tell of the epochs"),
         (lambda: spoil_rows(lambda rows: rows.reverse()), "does not tell of the epochs"),
         (lambda: spoil_rows(lambda rows: rows[1].update(avg_F1_score="0.5")), "does not tell of the epochs"),
+        (lambda: spoil_rows(lambda rows: rows[1].update(val_loss="0.5")), "does not tell of the epochs"),
         (lambda: spoil(progress="[]"), "does not hold what a checkpoint should"),
         (lambda: spoil(progress='{"fingerprint": "mine", "rows": [3]}'), "does not hold what"),
         (lambda: spoil(progress='{"fingerprint": "other", "rows": []}'), "belongs to a training on other"),
