@@ -62,12 +62,13 @@ def test_a_masked_image_network_leaves_padding_out(signals):
 
 
 def train(signals, name, stop_after=None):
-    """(history, network) of the run `name` in this folder, killed at the best model `stop_after`."""
+    """(history, network) of the run `name` in this folder, killed at the best model, by F1, `stop_after`."""
     labels = np.arange(len(signals)) % 4
     rates, run = [300] * len(signals), runs.Run(name)
-    network = model.build(RECIPE).complete
-    validation = preprocessing.Images(signals[:8], rates[:8], RECIPE)
-    card = runs.Card(RECIPE, [], f"{len(signals)} recordings", "")
+    recipe = dataclasses.replace(RECIPE, best_epoch="f1")
+    network = model.build(recipe).complete
+    validation = preprocessing.Images(signals[:8], rates[:8], recipe)
+    card = runs.Card(recipe, [], f"{len(signals)} recordings", "")
     saved = []
 
     def save():
@@ -76,9 +77,9 @@ def train(signals, name, stop_after=None):
         if len(saved) == stop_after:
             raise KeyboardInterrupt
 
-    scorer = PhysioNetF1Callback(validation, labels[:8], save, owners=validation.owners, best_epoch=RECIPE.best_epoch)
-    inputs = preprocessing.AugmentedImages(signals, rates, RECIPE)
-    return training.fit(network, inputs, labels, RECIPE, scorer, run, card.fingerprint, bar=False), network
+    scorer = PhysioNetF1Callback(validation, labels[:8], save, owners=validation.owners)
+    inputs = preprocessing.AugmentedImages(signals, rates, recipe)
+    return training.fit(network, inputs, labels, recipe, scorer, run, card.fingerprint, bar=False), network
 
 
 @pytest.fixture

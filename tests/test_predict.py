@@ -101,7 +101,7 @@ def test_the_same_seed_gives_the_same_run_and_weights_and_biases_gets_it(trained
     table = pd.read_csv(trained / "models/again.csv")
     assert [row["avg_F1_score"] for row in record["history"]] == pytest.approx(list(table.avg_F1_score))
     images = [row["epoch"] for row in record["history"] if "confusion_matrix" in row]
-    assert images == list(table.epoch[table.avg_F1_score > table.avg_F1_score.cummax().shift(fill_value=-1)])
+    assert images == list(table.epoch[table.val_loss < table.val_loss.cummin().shift(fill_value=np.inf)])
     assert len([name for name in record["files"] if name.endswith(".png")]) == len(images)
 
 
