@@ -48,8 +48,9 @@ def main():
     draw(rows, metrics, run.figures)
     with writing(run.figures / "metrics.json") as temporary:
         temporary.write_text(json.dumps(metrics, indent=2) + "\n")
-    if not arguments.predictions:
-        with writing(run.figures / "predictions.csv") as temporary:
+    kept = run.figures / "predictions.csv"
+    if not (arguments.predictions and kept.exists() and kept.samefile(arguments.predictions)):
+        with writing(kept) as temporary:
             rows.to_csv(temporary, index=False)
     print_tables(metrics)  # after the files, which are there even if the reader of a pipe goes away
     if arguments.predictions:

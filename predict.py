@@ -182,7 +182,8 @@ def parse():
         type=float,
         default=quality.CONFIDENCE,
         metavar="P",
-        help="call a class uncertain below this probability",
+        help=f"call a class uncertain below this probability, and below {quality.SHORT_CONFIDENCE:g} where less than "
+        f"{quality.SHORT_SECONDS} s can be read",
     )
     flags.add_argument(
         "--explain", action="store_true", help="say why in a sentence: rate, rhythm, P waves, and what decided"
@@ -191,7 +192,10 @@ def parse():
         "--windows", action="store_true", help="a row for each window of 30 s too, and the episodes of fibrillation"
     )
     flags.add_argument(
-        "--html", type=Path, metavar="FOLDER", help="write a page for each recording and an index.html that lists them"
+        "--html",
+        type=Path,
+        metavar="FOLDER",
+        help="write a page for each recording and an index.html that lists those of this call",
     )
     form = flags.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")

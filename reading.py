@@ -118,7 +118,8 @@ def _open(path, unit):
     if not os.path.lexists(path):
         if suffix == ".dat":
             return formats.read_wfdb(path.with_suffix(".hea"), unit)
-        raise UserError(f"{path} does not exist; name a recording")
+        what = "matches no file" if set("*?[").intersection(str(path)) else "does not exist"
+        raise UserError(f"{path} {what}; name a recording")
     content = bounds.read_file(path)
     if suffix == ".dat" and b"\0" in content[:4096]:  # no text, which others call .dat too
         return formats.read_wfdb(path.with_suffix(".hea"), unit)
@@ -199,7 +200,7 @@ def _check_amplitude(stretches, unit, scale, path):
 def add_flags(flags):
     """Add to a parser the flags of what a file may not tell, as `told` returns them."""
     add, against = flags.add_argument, "for files that do not tell theirs, or against those that do"
-    add("--lead", metavar="NAME", help="name or number of the lead (default: I, else II, else the first)")
+    add("--lead", metavar="NAME", help="name or number of the lead (default: I, else II, else the first ECG)")
     add("--fs", type=float, metavar="HZ", help=f"sampling rate, {against}")
     add("--unit", choices=("mV", "uV", "raw"), help=f"unit, {against}")
 

@@ -294,6 +294,8 @@ def draw_hardest(run, card, data):
 
 def commands(run, models, card):
     """The commands that make the run again; models: paths of its models."""
+    if not any(path.is_file() for path in models):
+        return [f"python evaluation.py --predictions {run.figures / 'predictions.csv'}"]
     if not card:
         return [runs.command("evaluation.py", run.name, models)]
     changes = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in card.recipe.changes.items())

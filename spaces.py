@@ -35,7 +35,8 @@ def refusals(what, *kinds):
     try:
         yield
     except kinds as error:
-        reason = " ".join(str(error.__cause__ or error).split())[:200]
+        cause = error.__cause__ or error
+        reason = getattr(cause, "strerror", None) or " ".join(str(cause).split())[:200]
         raise UserError(f"{what}: {reason}") from error
 
 

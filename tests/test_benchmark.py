@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 
 import numpy as np
 import pandas as pd
@@ -183,11 +182,15 @@ def test_evaluation_of_a_file_needs_no_model(predictions, script, tmp_path, monk
     assert f"{measured['macro_AUC']:.4f}" in process.stdout
     with pytest.raises(UserError, match="no recording that is scored"):
         benchmark.compare(predictions, write(tmp_path / "b.csv", record=["B"], **{"class": "N"}))
-    shutil.copytree(folder, folder.parent / "twin")
+    before = (folder / "predictions.csv").read_bytes()
+    process = script(tmp_path, "evaluation.py", "--predictions", folder / "predictions.csv", "--run", "twin")
+    assert process.returncode == 0, process.stderr
+    assert (folder / "predictions.csv").read_bytes() == before
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["report.py", "--run", "mine", "twin"])
     report.main()
     page = (folder / "report.html").read_text()
+    assert "python evaluation.py --predictions figures/twin/predictions.csv" in page
     assert (
         f"{measured['avg_F1_score']:.3f} (" in page and "mine less twin" in page and "+0.000 (+0.000 to +0.000)" in page
     )
