@@ -351,6 +351,8 @@ def draw(rows, metrics, folder):
     import plotting
     import scoring
 
+    for name in ("multi_class_roc", "precision_recall", "reliability", "groups"):  # an earlier call's, if not drawn now
+        (folder / f"{name}.png").unlink(missing_ok=True)
     report = scoring.report()
     (true, _), probabilities = benchmark.indices(rows), benchmark.probabilities(rows)
     plotting.bars_beside_report(

@@ -174,7 +174,7 @@ def bars_beside_report(names, ours, intervals, report, title, path):
     theirs = axes.bar(places + 0.2, report, 0.38, color="0.75", label="the report")
     axes.bar_label(mine, [f"{value:.2f}" for value in ours], padding=3, fontsize=10)
     axes.bar_label(theirs, [f"{value:.2f}" for value in report], padding=3, fontsize=10)
-    axes.set(title=title, ylim=(0, 1.05), ylabel="Score")
+    axes.set(title=title, ylim=(0, 1.1), yticks=np.linspace(0, 1, 6), ylabel="Score")
     axes.set_xticks(places, names)
     axes.grid(axis="x", visible=False)
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
