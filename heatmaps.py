@@ -105,7 +105,8 @@ def heat(network, images, classes, recipe, name="gradcam", peaks=None, tapped=No
         )
     hot[images == preprocessing.PADDED] = 0  # which coarse maps overlap but the network does not see
     highest = hot.max((1, 2), keepdims=True)
-    return np.divide(hot, highest, out=np.zeros_like(hot), where=highest > 0)
+    hot = np.divide(hot, highest, out=np.zeros_like(hot), where=highest > 0)
+    return hot[:, : len(preprocessing.image_axes(recipe)[0])]  # of the trace, heat is that of the frequencies
 
 
 def _coarse(tapped, method, images, classes):

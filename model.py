@@ -129,11 +129,12 @@ def _downloaded(make, name):
 
 
 def compact(recipe, pixels, mask):
-    """A residual network of 0.6 million weights on `pixels` (frequencies, frames) → features (384,).
+    """A residual network of 0.7 million weights on `pixels` (rows, frames) → features (384,).
 
-    The frequencies are the channels of convolutions along time, so that the first layer already sees them all; each
-    block halves the time. Padding enters every convolution as zeros, as what lies outside the image does, and strides
-    start at the first frame, so its amount does not change a trained network's features. mask:
+    The frequencies are the channels of convolutions along time, so that the first layer already sees them all, beside
+    what `read_trace` makes of the trace, if it is there; each block halves the time. Padding enters every convolution
+    as zeros, as what lies outside the image does, and strides start at the first frame, so its amount does not change a
+    trained network's features. mask:
     1 where a frame is recorded, 0 where it is padding, (1, frames); or None. The mean over the true length is that of
     Zihlmann et al. 2017.
     """
@@ -143,7 +144,11 @@ def compact(recipe, pixels, mask):
     if mask is not None:
         mask = keras.ops.expand_dims(mask, -1)
         x = layers.Multiply()([x, mask])
-    x = _convolution(CHANNELS[0], 5)(x)
+    if recipe.trace:
+        x, trace = x[..., : -preprocessing.TRACE], x[..., -preprocessing.TRACE :]
+        x = layers.Concatenate()([_convolution(CHANNELS[0], 5)(x), read_trace(trace, mask)])
+    else:
+        x = _convolution(CHANNELS[0], 5)(x)
     for channels in CHANNELS:
         x, mask = residual_block(x, mask, channels)
     x = _convolution(192, 1)(_active(x, mask))
@@ -151,6 +156,19 @@ def compact(recipe, pixels, mask):
     recorded = maps.shape[2] if mask is None else keras.ops.sum(mask, (1, 2))
     mean = keras.ops.sum(maps, (1, 2)) / recorded
     return layers.Concatenate(name="features")([mean, keras.ops.max(maps, (1, 2))])
+
+
+def read_trace(x, mask):
+    """Maps (1, frames, channels) of the trace x (1, frames, `TRACE`), convolved as one row of 12 values a frame.
+
+    mask: (1, frames, 1) or None.
+    """
+    layers = keras.layers
+    x = layers.ZeroPadding2D((0, 6))(layers.Reshape((1, -1, 1))(x))
+    x = _convolution(32, 15, strides=3, padding="valid")(x)
+    per_frame = preprocessing.TRACE // 3
+    x = _active(x, None if mask is None else keras.ops.repeat(mask, per_frame, axis=2))
+    return _convolution(CHANNELS[0], 8, strides=per_frame, padding="valid")(layers.ZeroPadding2D((0, 2))(x))
 
 
 def residual_block(x, mask, channels):

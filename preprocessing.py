@@ -17,6 +17,7 @@ import bounds
 
 DECIBELS = (-80.0, 0.0)  # of the power that images in dB show: from the rounding noise of an ECG to its peaks
 PADDED = -1.0  # a value that no image has: it marks the frames that the network leaves out
+TRACE = 12  # values of the trace in a frame: of 0.08 s, as `improved` has them, 150 a second
 
 # Part of a recording that becomes an image: the recording's place, the sampling rate (Hz) it is read at, which is not
 # its own where it is stretched, and the first sample.
@@ -113,8 +114,8 @@ def fill(signal, samples, padding):
 def image(signal, recipe):
     """The network's input for the first `recipe.samples` of a signal that `prepare` made; shorter ones are filled up.
 
-    float32 of `image_shape(recipe)`, made by the recipe's entry of `IMAGES`. With `mask`, frames that reach beyond the
-    signal's end are `PADDED`.
+    float32 of `image_shape(recipe)`, made by the recipe's entry of `IMAGES`; below it, if the recipe wants it, the
+    trace. With `mask`, frames that reach beyond the signal's end are `PADDED`.
     """
     kind = IMAGES[recipe.image]
     fitted = fill(signal, recipe.samples, recipe.padding)
@@ -122,6 +123,8 @@ def image(signal, recipe):
     power = kind.power(fitted.astype(np.float32) if kind.conditioned else fitted, recipe)
     # White noise of the deviation `floor`, added without its chance: how quiet a device is tells nothing of the heart.
     pixels = kind.pixels(power + 2 * recipe.floor**2 / recipe.sampling_rate if recipe.floor else power)
+    if recipe.trace:
+        pixels = np.concatenate([pixels, trace_pixels(fitted, recipe)])
     if recipe.padding == "mask":
         pixels[:, frame_starts(recipe) + recipe.nperseg > max(len(signal), recipe.nperseg)] = PADDED
     return pixels.astype(np.float32)
@@ -132,7 +135,7 @@ def spectrogram(signal, recipe, window):
     power = scipy.signal.spectrogram(
         signal, recipe.sampling_rate, _window(window, recipe.nperseg), noverlap=recipe.noverlap
     )[2]
-    return power[: image_shape(recipe)[0]]
+    return power[: len(linear(recipe))]
 
 
 _window = functools.cache(scipy.signal.get_window)
@@ -153,6 +156,18 @@ def scalogram(signal, recipe):
     total = np.concatenate([np.zeros((len(total), 1)), total], axis=1)
     begins = frame_starts(recipe)
     return (total[:, begins + recipe.nperseg] - total[:, begins]) / recipe.nperseg
+
+
+def trace_pixels(signal, recipe):
+    """The trace of a conditioned `signal` (samples,) as pixels (TRACE, frames): the middle of a frame, up to the next.
+
+    0 to 255, with 127.5 for the mean, on a scale that shows P waves beside QRS complexes: linear up to about half a
+    standard deviation, logarithmic beyond, up to 13.6.
+    """
+    step = recipe.nperseg - recipe.noverlap
+    offsets = (recipe.nperseg - 1) / 2 + step * ((np.arange(TRACE) + 0.5) / TRACE - 0.5)
+    values = np.interp(frame_starts(recipe) + offsets[:, None], np.arange(len(signal)), signal)
+    return 127.5 * (1 + np.clip(np.arcsinh(2 * values) / 4, -1, 1))
 
 
 def decibel_pixels(power):
@@ -223,13 +238,18 @@ def image_axes(recipe):
 
 
 def image_shape(recipe):
-    """(frequencies, frames) of the images that `recipe` makes: (76, 239) for the report's."""
-    return tuple(len(axis) for axis in image_axes(recipe))
+    """(rows, frames) of the images that `recipe` makes: (76, 239) for the report's.
+
+    There is a row for each frequency, and `TRACE` more where the network also sees the trace.
+    """
+    frequencies, centres = image_axes(recipe)
+    return len(frequencies) + TRACE * recipe.trace, len(centres)
 
 
 def picture(pixels, recipe, begin=0.0):
     """The `Picture` to draw of an image whose first sample lies `begin` seconds into the recording."""
     kind, (frequencies, times) = IMAGES[recipe.image], image_axes(recipe)
+    pixels = pixels[: len(frequencies)]
     values = np.where(pixels == PADDED, np.nan, kind.shown(pixels))
     return Picture(values, kind.unit, frequencies, times + begin, kind.title)
 
@@ -307,6 +327,11 @@ def _wander(positions, recipe, rng):
     pace = 1 + rng.uniform(-recipe.warp, recipe.warp, knots)
     warped = np.cumsum(np.interp(np.linspace(0, knots - 1, len(positions)), np.arange(knots), pace))
     return (warped - warped[0]) * positions[-1] / (warped[-1] - warped[0])
+
+
+def turn(piece, recipe, rng):
+    """Some `piece` (samples,), a share `flip` of them, upside down, as where the electrodes change places."""
+    return -piece if rng.random() < recipe.flip else piece
 
 
 def scale(piece, recipe, rng):
@@ -401,6 +426,7 @@ def blank(pixels, recipe, rng):
 # (`cut` does both), to the piece, or to its image.
 CUTS = {"stretch": cut, "warp": cut}
 CHANGES = {
+    "flip": turn,
     "gain": scale,
     "crop": shorten,
     "clip": saturate,

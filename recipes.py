@@ -54,9 +54,11 @@ class Recipe:
     nperseg: int = setting("image", 150, "samples per spectrogram window", "[1, 18000]")
     noverlap: int = setting("image", 75, "samples by which spectrogram windows overlap", "[0, 18000)")
     max_frequency: float = setting("image", 150.0, "highest frequency of the image, in Hz", "(0, 150]")
+    trace: bool = setting("image", False, "let the network, which must be compact and its image in dB, also see the trace")
 
     stretch: float = setting("augmentation", 0.0, "resample in time by a factor of 1 / (1 + X) to 1 + X", "[0, 10]")
     warp: float = setting("augmentation", 0.0, "let the pace wander smoothly by up to X to either side", "[0, 1)")
+    flip: float = setting("augmentation", 0.0, "share of the recordings that are turned upside down", "[0, 1]")
     gain: float = setting("augmentation", 0.0, "scale by a factor of 1 / (1 + X) to 1 + X", "[0, 10]")
     noise: float = setting("augmentation", 0.0, "add white noise of up to X standard deviations of the recording", "[0, 10]")
     crop: float = setting("augmentation", 0.0, "share of the recordings of which 8 to 30 s are kept", "[0, 1]")
@@ -108,6 +110,8 @@ class Recipe:
             raise ValueError("weights must be random where the backbone is compact: it has no others")
         if self.backbone == "compact" and self.fine_tune:
             raise ValueError("fine_tune is for a base that has learned before; compact is always trained whole")
+        if self.trace and (self.backbone != "compact" or self.image == "spectrogram"):
+            raise ValueError("trace is for the compact backbone and an image in dB; leave it out (--no-trace)")
         if self.warm_up and self.schedule != "cosine":
             raise ValueError("warm_up belongs to --schedule cosine")
         step = self.sampling_rate / self.nperseg
@@ -204,6 +208,8 @@ RECIPES = {
         nperseg=64,  # 0.2 s, as Zihlmann et al. 2017 have it: shorter than a beat
         noverlap=40,  # a frame every 0.08 s, so that beats are told apart
         max_frequency=110,  # above it the recorder's filter leaves nothing but rounding noise
+        trace=True,
+        flip=0.5,  # some recordings are upside down
         stretch=0.25,  # other heart rates; Zihlmann et al. measured 0.746 → 0.792 with resampling and bursts
         gain=0.6,  # a few loud beats change the standard deviation of the rest
         noise=0.5,  # so that a quiet floor does not tell the class, nor a loud one noise

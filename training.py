@@ -59,7 +59,7 @@ def fingerprint(table, recipe):
     learned = table.loc[table.split != "test", ["record", "label", "split", "sampling_rate", "signal"]]
     told = dataclasses.asdict(recipe)
     # Younger than finished runs, whose fingerprints are without them.
-    for name in (*recipes.settings("trees"), "best_epoch"):
+    for name in (*recipes.settings("trees"), "best_epoch", "trace", "flip"):
         if told[name] == getattr(recipes.Recipe, name):
             del told[name]
     return sha256(f"{told} {dataset.fingerprint(learned)}".encode()).hexdigest()

@@ -32,10 +32,11 @@ from shell import UserError, parser, run_script, say
 PROJECT = Path(__file__).parent.parent
 BASE = replace(recipes.RECIPES["improved"], members="network")
 TRAINED = (
-    "image=spectrogram",
+    "trace=False",
+    "image=spectrogram,trace=False",
     "image=scalogram",
-    "stretch=0,gain=0,noise=0,crop=0,clip=0,motion=0,low_pass=0,bursts=0",
-    *(f"{name}=0" for name in ("stretch", "gain", "noise", "crop", "clip", "motion", "low_pass", "bursts")),
+    "flip=0,stretch=0,gain=0,noise=0,crop=0,clip=0,motion=0,low_pass=0,bursts=0",
+    *(f"{name}=0" for name in ("flip", "stretch", "gain", "noise", "crop", "clip", "motion", "low_pass", "bursts")),
     *("warp=0.2", "bands=2"),
     *(f"{name}=0" for name in ("high_pass", "notch", "block", "floor")),
     *("padding=zeros", "padding=wrap", "class_weights=sqrt", "class_weights=balanced"),

@@ -115,14 +115,15 @@ def test_shapes_of_images_and_sizes_of_splits(card):
     for recipe in (Recipe(), RECIPES["improved"]):
         square = np.where(np.arange(60 * 300) // 50 % 2, -32768, 32767).astype(np.int16)
         made = preprocessing.image(preprocessing.prepare(square[: int(recipe.seconds * 300)], 300, recipe), recipe)
-        shapes.append(made.shape[:2])
+        rows, frames = made.shape
+        shapes.append((rows - preprocessing.TRACE * recipe.trace, frames))
     assert len(card.seen) == 5116 + 1706
     assert (
         differences(
             README,
             {
                 "`log1p`: # × #, resized": shapes[0],
-                "up to # Hz: # × # |": (108, *shapes[1]),
+                "up to # Hz: # × #; below it the trace, # values a frame": (108, *shapes[1], preprocessing.TRACE),
                 "stratified, seed #: #": (Recipe().split_seed, 5116),
                 "is # by the official rule": (scoring.report()["challenge_F1"],),
                 "The report's # is": (scoring.report()["avg_F1_score"],),

@@ -86,6 +86,22 @@ def test_log_spectrogram_is_the_power_density_in_decibels():
     np.testing.assert_allclose((10 ** (values / 10))[2:].mean(1), 1 / 150, rtol=0.15)
 
 
+def test_the_trace_continues_from_frame_to_frame():
+    recipe = dataclasses.replace(RECIPES["improved"], seconds=10, floor=0)
+    signal = np.random.default_rng(0).normal(size=2000).astype(np.float32)
+    image = preprocessing.image(signal, recipe)
+    assert image.shape == preprocessing.image_shape(recipe) == (24 + 12, 123)
+    recorded = image[0] != preprocessing.PADDED
+    assert (image[:, ~recorded] == preprocessing.PADDED).all() and 79 < recorded.sum() < 83
+    trace = np.sinh(4 * (image[24:, recorded].T.ravel() / 127.5 - 1)) / 2
+    pairs = signal[20 : 20 + 2 * len(trace)].reshape(-1, 2).mean(1)  # 300 Hz as 150, from the first frame's middle on
+    np.testing.assert_allclose(trace, pairs, atol=1e-4)
+    turned = preprocessing.image(-signal, recipe)
+    np.testing.assert_allclose(turned[:24], image[:24])
+    np.testing.assert_allclose(turned[24:, recorded], 255 - image[24:, recorded], atol=1e-3)
+    assert preprocessing.picture(image, recipe).values.shape == (24, 123)
+
+
 @pytest.mark.parametrize("hertz", [2.0, 10.0, 40.0])
 def test_scalogram_peaks_at_the_frequency_of_a_tone(hertz):
     recipe = Recipe(image="scalogram", nperseg=64, noverlap=40, max_frequency=110)
@@ -323,7 +339,7 @@ def test_every_augmentation_of_the_recipe_has_its_function_and_changes_the_image
     tables = [*preprocessing.CUTS, *preprocessing.CHANGES, *preprocessing.BLANKS]
     assert sorted(tables) == sorted(settings("augmentation"))
     signal = [ticks().astype(np.float32) + np.random.default_rng(0).normal(0, 0.1, 6000)]
-    whole = dataclasses.replace(PLAIN, seconds=40)
+    whole = dataclasses.replace(PLAIN, seconds=40, backbone="compact", weights="random", trace=True)
     plain = preprocessing.AugmentedImages(signal * 4, [300] * 4, whole)
     for name in settings("augmentation"):
         recipe = dataclasses.replace(whole, **{name: 3 if isinstance(getattr(PLAIN, name), int) else 0.9})
