@@ -1,6 +1,7 @@
 """What the members of a saved model say of recordings, its networks and its trees, and their one answer.
 
-Those that err elsewhere know more together than each alone: their logits are averaged, and the mean is calibrated.
+Those that err elsewhere know more together than each alone: their logits are averaged, and the mean is calibrated. The
+two that see the same heartbeats count together as much as the network of images.
 """
 
 import numpy as np
@@ -75,7 +76,10 @@ def joined(said, calibrations):
 
     calibrations: {members: (factor, shifts (4,))}, of which that of these members is used; or None.
     """
-    logits = np.mean([np.log(np.maximum(p, 1e-7, dtype=np.float64)) for p in said.values()], axis=0)
+    logits = {member: np.log(np.maximum(p, 1e-7, dtype=np.float64)) for member, p in said.items()}
+    images = [logits.pop("network")] if "network" in said else []
+    heartbeats = [np.mean(list(logits.values()), axis=0)] if logits else []
+    logits = np.mean(images + heartbeats, axis=0)
     if calibrations:
         factor, shifts = calibrations[",".join(said)]
         logits = logits * factor + np.asarray(shifts)

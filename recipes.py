@@ -86,7 +86,7 @@ class Recipe:
     best_epoch: str = setting("training", "f1", "the epoch whose weights are kept: of the highest 4-class F1 of the validation split, or of its least loss", choices=("f1", "loss"))
     batch_size: int = setting("training", 16, "recordings per training step", "[1, 100000]")
     epochs: int = setting("training", 100, "passes over the training split", "[1, 100000]")
-    members: str = setting("members", "network", "who answers, their logits averaged: the network of images, networks of heartbeats (rhythm), boosted trees on measurements of heartbeats", choices=("network", "network,trees", "network,rhythm,trees"))
+    members: str = setting("members", "network", "who answers, their logits averaged: the network of images, and networks of heartbeats (rhythm) and boosted trees on measurements of heartbeats, which together count as much", choices=("network", "network,trees", "network,rhythm,trees"))
     calibrate: bool = setting("members", False, "scale and shift the logits for the likelihood and F1 of the validation split")
     # The trees', chosen on the validation parts of the published folds; `training.fingerprint` knows them by their group.
     trees_rounds: int = setting("trees", 350, "trees of each class; of those with random splits 12/7 as many", "[1, 10000]")

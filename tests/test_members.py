@@ -13,7 +13,7 @@ import model
 import runs
 import scoring
 import trees
-from recipes import RECIPES, Recipe
+from recipes import MEMBERS, RECIPES, Recipe
 from shell import UserError
 from synthetic import recording
 
@@ -106,3 +106,15 @@ def test_gain_is_that_of_recordings_drawn_in_pairs():
     assert [low, high] == pytest.approx(expected, abs=0.004)
     unpaired = np.quantile([score(ours, where) for where in draws], (0.025, 0.975))
     assert high - low < 0.7 * np.ptp(unpaired) and scoring.gain(true, other, other, scoring.challenge_f1) == (0, [0, 0])
+
+
+def test_what_sees_heartbeats_counts_together_as_much_as_the_network_of_images():
+    said = {name: np.random.default_rng(place).dirichlet([1] * 4, 5) for place, name in enumerate(MEMBERS)}
+    network, rhythm, trees = said.values()
+    for names, means in (
+        ("network,rhythm,trees", network ** (1 / 2) * rhythm ** (1 / 4) * trees ** (1 / 4)),
+        ("network,trees", network ** (1 / 2) * trees ** (1 / 2)),
+        ("rhythm", rhythm),
+    ):
+        heard = members.joined({name: said[name] for name in names.split(",")}, None)
+        np.testing.assert_allclose(heard, means / means.sum(1, keepdims=True))
