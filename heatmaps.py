@@ -1,6 +1,7 @@
 """Heat maps: where in an image a network looked, by several methods.
 
-Images are float32 (n, frequencies, frames); classes are indices (n,); heat is float32 like the images, 0 to 1 or all 0.
+Images are float32 (n, rows, frames); classes are indices (n,); heat is float32 (n, frequencies, frames), 0 to 1, or all
+0.
 """
 
 from collections import namedtuple
@@ -71,11 +72,7 @@ def maps_and_gradients(network, block):
         raise UserError("heat maps need the TensorFlow backend: unset KERAS_BACKEND")
     import tensorflow as tf
 
-    if block:
-        # A block has two, and the one that follows it is the first of the next.
-        layer = [layer for layer in network.layers if isinstance(layer, keras.layers.Activation)][2 * block]
-    else:
-        layer = network.get_layer("maps")
+    layer = after(network, block) if block else network.get_layer("maps")
     tapped = keras.Model(network.input, [layer.output, network.get_layer("logits").output])
 
     @tf.function
@@ -87,6 +84,12 @@ def maps_and_gradients(network, block):
         return maps, tape.gradient(chosen, maps)
 
     return lambda images, classes: call(tf.constant(images), tf.constant(classes))
+
+
+def after(network, block):
+    """The layer of a compact `network` whose maps are those after its `block`, counted from 1: the next one's first."""
+    adds = [place for place, layer in enumerate(network.layers) if isinstance(layer, keras.layers.Add)]
+    return next(each for each in network.layers[adds[block - 1] :] if isinstance(each, keras.layers.Activation))
 
 
 def heat(network, images, classes, recipe, name="gradcam", peaks=None, tapped=None):
@@ -106,7 +109,7 @@ def heat(network, images, classes, recipe, name="gradcam", peaks=None, tapped=No
     hot[images == preprocessing.PADDED] = 0  # which coarse maps overlap but the network does not see
     highest = hot.max((1, 2), keepdims=True)
     hot = np.divide(hot, highest, out=np.zeros_like(hot), where=highest > 0)
-    return hot[:, : len(preprocessing.image_axes(recipe)[0])]  # of the trace, heat is that of the frequencies
+    return hot[:, : len(preprocessing.image_axes(recipe)[0])]  # which the trace below them shares
 
 
 def _coarse(tapped, method, images, classes):

@@ -159,7 +159,7 @@ def scalogram(signal, recipe):
 
 
 def trace_pixels(signal, recipe):
-    """The trace of a conditioned `signal` (samples,) as pixels (TRACE, frames): the middle of a frame, up to the next.
+    """The trace of a conditioned `signal` (samples,) as pixels (TRACE, frames): a step about each frame's middle.
 
     0 to 255, with 127.5 for the mean, on a scale that shows P waves beside QRS complexes: linear up to about half a
     standard deviation, logarithmic beyond, up to 13.6.
@@ -407,17 +407,18 @@ def silence(piece, recipe, rng):
 
 
 def blank(pixels, recipe, rng):
-    """`pixels` with up to `bands` bands of an eighth of its frequencies or frames set to the mean, as SpecAugment does.
+    """`pixels` with up to `bands` bands of an eighth of its frequencies or frames set to the mean, as SpecAugment does;
+    the trace below them is left alone.
 
     Source: Park et al. 2019, "SpecAugment: a simple data augmentation method for automatic speech recognition".
     """
-    present = pixels[0] != PADDED
-    mean = pixels[:, present].mean()
+    shown = pixels[: len(image_axes(recipe)[0])]
+    mean = shown[:, shown[0] != PADDED].mean()
     for axis in (0, 1):
         for _ in range(rng.integers(recipe.bands + 1)):
-            length = rng.integers(1, max(pixels.shape[axis] // 8, 1) + 1)
-            start = rng.integers(pixels.shape[axis] - length + 1)
-            part = pixels[start : start + length] if axis == 0 else pixels[:, start : start + length]
+            length = rng.integers(1, max(shown.shape[axis] // 8, 1) + 1)
+            start = rng.integers(shown.shape[axis] - length + 1)
+            part = shown[start : start + length] if axis == 0 else shown[:, start : start + length]
             part[part != PADDED] = mean
     return pixels
 
@@ -495,16 +496,16 @@ def main():
     for name, recipe in RECIPES.items():
         noise = np.random.default_rng(0).normal(0, 200, 18000)
         frequencies, times = image_axes(recipe)
-        pixels = image(prepare(noise, 300, recipe), recipe)
+        pixels = image(prepare(noise, 300, recipe), recipe)[: len(frequencies)]
         print(
-            f"{name}: {recipe.image}, {pixels.shape[0]} frequencies up to {frequencies[-1]:.0f} Hz × {pixels.shape[1]} "
+            f"{name}: {recipe.image}, {len(frequencies)} frequencies up to {frequencies[-1]:.0f} Hz × {len(times)} "
             f"frames up to {times[-1]:.1f} s, values {pixels.min():.2f} to {pixels.max():.2f}"
         )
     signal = synthetic.recording("N", 10, np.random.default_rng(0))
     plain = dataclasses.replace(RECIPES["paper"], seconds=10)
     traces = {"as recorded": signal}
     amounts = {"stretch": 0.25, "warp": 0.3, "gain": 1.0, "clip": 1.0, "noise": 1.0, "motion": 1.0, "low_pass": 1.0}
-    for name, amount in (amounts | {"bursts": 6}).items():
+    for name, amount in (amounts | {"bursts": 6, "flip": 1.0}).items():
         changed = dataclasses.replace(plain, **{name: amount})
         traces[f"--{name.replace('_', '-')} {amount}"] = augment(signal, changed, np.random.default_rng(8))
     print(plotting.traces(traces, synthetic.FS, "figures/augmentation.png"))

@@ -7,6 +7,7 @@ Grad-CAM and prediction use the very preprocessing that training used.
 import argparse
 import dataclasses
 import re
+import shlex
 from hashlib import sha256
 
 CLASSES = ("A", "N", "O", "~")  # atrial fibrillation, normal, other rhythm, noise: the order of F1_0 … F1_3
@@ -54,7 +55,7 @@ class Recipe:
     nperseg: int = setting("image", 150, "samples per spectrogram window", "[1, 18000]")
     noverlap: int = setting("image", 75, "samples by which spectrogram windows overlap", "[0, 18000)")
     max_frequency: float = setting("image", 150.0, "highest frequency of the image, in Hz", "(0, 150]")
-    trace: bool = setting("image", False, "let the network, which must be compact and its image in dB, also see the trace")
+    trace: bool = setting("image", False, "let the network (compact, with an image in dB) also see the trace")
 
     stretch: float = setting("augmentation", 0.0, "resample in time by a factor of 1 / (1 + X) to 1 + X", "[0, 10]")
     warp: float = setting("augmentation", 0.0, "let the pace wander smoothly by up to X to either side", "[0, 1)")
@@ -86,7 +87,7 @@ class Recipe:
     best_epoch: str = setting("training", "f1", "the epoch whose weights are kept: of the highest 4-class F1 of the validation split, or of its least loss", choices=("f1", "loss"))
     batch_size: int = setting("training", 16, "recordings per training step", "[1, 100000]")
     epochs: int = setting("training", 100, "passes over the training split", "[1, 100000]")
-    members: str = setting("members", "network", "who answers, their logits averaged: the network of images, and networks of heartbeats (rhythm) and boosted trees on measurements of heartbeats, which together count as much", choices=("network", "network,trees", "network,rhythm,trees"))
+    members: str = setting("members", "network", "who answers, their logits averaged: the network of images, and networks of heartbeats (rhythm) and boosted trees on measurements of heartbeats, which together count as much as that", choices=("network", "network,trees", "network,rhythm,trees"))
     calibrate: bool = setting("members", False, "scale and shift the logits for the likelihood and F1 of the validation split")
     # The trees', chosen on the validation parts of the published folds; `training.fingerprint` knows them by their group.
     trees_rounds: int = setting("trees", 350, "trees of each class; of those with random splits 12/7 as many", "[1, 10000]")
@@ -218,7 +219,7 @@ RECIPES = {
         motion=0.1,
         low_pass=0.25,
         bursts=3,  # lost contact; Zihlmann et al.
-        backbone="compact",  # trained whole in half an hour; network size is known not to matter here
+        backbone="compact",  # trained whole in 20 minutes; network size is known not to matter here
         weights="random",  # compact has no others
         num_neurons=192,  # half the features
         activation="relu",  # a sigmoid passes little gradient to the layers below, which are trained here
@@ -266,6 +267,18 @@ def from_flags(parser, arguments):
         return dataclasses.replace(RECIPES[arguments.recipe], **given)
     except ValueError as error:
         parser.error(str(error))
+
+
+def as_flags(settings):
+    """`settings` as command-line flags, each after a space."""
+    texts = []
+    for name, value in settings.items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            texts.append(f" --{'' if value else 'no-'}{flag}")
+        else:
+            texts.append(f" --{flag} {shlex.quote(str(value))}")
+    return "".join(texts)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from pathlib import Path
 import dataset
 import pages
 import runs
-from recipes import CLASSES, MEMBERS, Recipe
+from recipes import CLASSES, MEMBERS, Recipe, as_flags
 from shell import UserError, parser, run_name, run_script, say
 
 PACKAGES = ("keras", "tensorflow", "numpy", "scipy", "scikit-learn", "lightgbm", "sleepecg", "onnxruntime")
@@ -298,8 +298,7 @@ def commands(run, models, card):
         return [f"python evaluation.py --predictions {run.figures / 'predictions.csv'}"]
     if not card:
         return [runs.command("evaluation.py", run.name, models)]
-    changes = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in card.recipe.changes.items())
-    train = f"python main.py --recipe {card.recipe.name} {changes}".strip()
+    train = f"python main.py --recipe {card.recipe.name}{as_flags(card.recipe.changes)}"
     train += f" --run {models[0].stem} --data {card.data}"
     elsewhere = models if models != [run.model] else None
     look = (runs.command(name, run.name, elsewhere) for name in ("evaluation.py", "gc_implementation.py"))

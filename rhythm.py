@@ -181,7 +181,7 @@ def fit(measured, labels, validation, validation_labels, recipe, run, fingerprin
     from keras_setup import keras
 
     trained = []
-    epochs = -(-recipe.epochs // 2)  # after more the validation loss rises
+    epochs = -(-recipe.epochs // 2)  # more gain nothing
     for place in range(NETWORKS):
         own = dataclasses.replace(recipe, seed=(recipe.seed + place) % 2**32, epochs=epochs)
         say(f"training network {place + 1} of {NETWORKS} on the sequence of beats")

@@ -173,6 +173,8 @@ def read_card(path):
             values = json.loads(archive.read(CARD))
         if tuple(values.pop("classes")) != CLASSES:
             raise ValueError("its classes are others")
+        if "trace" not in values["recipe"] and "rhythm" in values["recipe"].get("members", ""):
+            raise UserError(f"{path} is of an earlier version, which joined its members otherwise; train it again")
         card = Card(**values | {"recipe": Recipe(**values["recipe"]), "seen": frozenset(values["seen"])})
         _check_card(card)
     except UserError:

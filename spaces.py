@@ -1,7 +1,6 @@
 """The sweep file: what is searched, by which method and metric; read as something that anyone may have written."""
 
 import contextlib
-import shlex
 from dataclasses import replace
 
 import optuna
@@ -191,15 +190,3 @@ def searched(parameters):
         for name, space in parameters.items()
         if "value" not in space
     }
-
-
-def flags(settings):
-    """`settings` as command-line flags, each after a space."""
-    texts = []
-    for name, value in settings.items():
-        flag = name.replace("_", "-")
-        if isinstance(value, bool):
-            texts.append(f" --{'' if value else 'no-'}{flag}")
-        else:
-            texts.append(f" --{flag} {shlex.quote(str(value))}")
-    return "".join(texts)

@@ -123,14 +123,14 @@ def choose_engine(engine, sweep, storage):
 def fixed_flags(recipe, data):
     """The flags of main.py that stand for what is the same in all trials."""
     name = {"recipe": recipe.name} if recipe.name != "paper" else {}
-    return spaces.flags(name | recipe.changes | ({"data": data} if data != dataset.DEFAULT_DATA else {}))
+    return recipes.as_flags(name | recipe.changes | ({"data": data} if data != dataset.DEFAULT_DATA else {}))
 
 
 def agent_flags(arguments, flags):
     """The flags that further agents of a W&B sweep need: those `flags`, and what else decides what a trial is."""
     chosen = {"repeats": arguments.repeats} if arguments.repeats > 1 else {}
     chosen |= {"config": arguments.config} if arguments.config != DEFAULT_CONFIG else {}
-    return flags + spaces.flags(chosen)
+    return flags + recipes.as_flags(chosen)
 
 
 def database(storage, name):
@@ -172,7 +172,7 @@ def finish(name, config, rows, flags):
         f"{best.trial}{luck(finished, metric)}; wrote sweeps/{name}.csv and figures/{name}/sweep_*.png"
     )
     settings = {parameter: best[parameter] for parameter in TUNABLE if parameter in {*parameters} - {"epochs"}}
-    print(f"next: python main.py{spaces.flags(settings)}{flags} --run {name}-best")
+    print(f"next: python main.py{recipes.as_flags(settings)}{flags} --run {name}-best")
 
 
 def luck(finished, metric):

@@ -100,7 +100,7 @@ def train(recipe, data):
     card = run(recipe).card()
     if card and card.scores and card.recipe == recipe:
         return
-    command = f"main.py --recipe improved --run {run(recipe).name}{spaces.flags(recipe.changes)}".split()
+    command = f"main.py --recipe improved --run {run(recipe).name}{recipes.as_flags(recipe.changes)}".split()
     command = [sys.executable, PROJECT / command[0], *command[1:], "--data", data]
     ended = subprocess.run(command, capture_output=True, text=True)
     if ended.returncode:

@@ -7,6 +7,7 @@ import pytest
 
 import checks
 import heatmaps
+import model
 import plotting
 import preprocessing
 from keras_setup import keras
@@ -34,6 +35,16 @@ def test_gradcam_finds_the_pixels_that_decide():
     found = heatmaps.heat(one, np.stack([image, 0 * image]), [0, 0], Recipe())
     np.testing.assert_allclose(found[0], image / 10, atol=1e-6)
     assert not found[1].any() and np.isfinite(found).all()
+
+
+@pytest.mark.parametrize("trace", [True, False])
+def test_maps_after_a_block_are_those_that_the_next_one_reads(trace):
+    one = model.build(dataclasses.replace(RECIPES["improved"], seconds=10, trace=trace)).complete
+    for block, channels in enumerate(model.CHANNELS, 1):
+        layer = heatmaps.after(one, block)
+        normal = layer.input._keras_history.operation
+        assert isinstance(normal.input._keras_history.operation, keras.layers.Add)
+        assert layer.output.shape[1:] == (1, -(-123 // 2**block), channels)
 
 
 def test_ways_to_weigh_maps():

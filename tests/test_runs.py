@@ -1,10 +1,12 @@
 """A run as one thing: finished or not, locked while it is in work, and its model's card."""
 
 import dataclasses
+import json
 import os
 import signal
 import subprocess
 import sys
+import zipfile
 
 import pytest
 from conftest import PROJECT
@@ -58,3 +60,13 @@ def test_the_next_command_names_what_was_looked_at():
     assert runs.command("evaluation.py", "paper") == "python evaluation.py"
     assert runs.command("evaluation.py", "mine", data="a b") == "python evaluation.py --run mine --data 'a b'"
     assert runs.command("x.py", "ensemble", ["one.keras", "two.keras"]) == "python x.py --model one.keras"
+
+
+def test_a_model_of_three_members_that_were_joined_otherwise_is_refused(tmp_path):
+    path = tmp_path / "old.keras"
+    card = json.loads(zipfile.ZipFile(PROJECT / "pretrained/improved.keras").read(runs.CARD))
+    del card["recipe"]["trace"]
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(runs.CARD, json.dumps(card))
+    with pytest.raises(UserError, match="of an earlier version, which joined its members otherwise; train it again"):
+        runs.read_card(path)
