@@ -16,7 +16,8 @@ def read(path):
 
     The file has record (or file, whose stem it is, as `predict.py --csv` has it), and class, or four probabilities
     (probability_A … or A …; they become `scoring.COLUMNS`), of which the largest names the class. The columns label
-    and fold are text, all further ones numbers. Raises `UserError` for a file that says less, or no class for a record.
+    and fold are text, and so are those without any number; the others are numbers. Raises `UserError` for a file that
+    says less, or no class for a record.
     """
     try:
         rows = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
@@ -37,8 +38,11 @@ def read(path):
     probable = set(scoring.COLUMNS) <= set(rows)
     if "record" not in rows or not (probable or "class" in rows) or rows.empty:
         raise UserError(f"{path} needs lines with the columns record, and class or {', '.join(scoring.COLUMNS)}")
+    needed = [*scoring.COLUMNS, *(column for column, _ in GROUPS.values())]
     for name in rows.columns.difference(["record", "file", "class", "label", "fold"]):
-        rows[name] = pd.to_numeric(rows[name], errors="coerce")
+        numbers = pd.to_numeric(rows[name], errors="coerce")
+        if name in needed or numbers.notna().any():
+            rows[name] = numbers
     if probable:
         named = rows[scoring.COLUMNS].fillna(-1).to_numpy().argmax(1)
         rows = rows.assign(**{"class": rows.get("class", np.array(CLASSES)[named])})
@@ -132,7 +136,8 @@ def member_columns(name):
 
 def voices(rows):
     """{members: probabilities (n, 4)} in a table of predictions: of all together, then of each; {} without members."""
-    names = [column[:-2] for column in rows if column.endswith("_A") and set(member_columns(column[:-2])) <= set(rows)]
+    numbers = set(rows.select_dtypes("number"))
+    names = [column[:-2] for column in rows if column.endswith("_A") and set(member_columns(column[:-2])) <= numbers]
     alone = {name: rows[member_columns(name)].to_numpy(float) for name in names if name != "probability"}
     return {",".join(alone): probabilities(rows)} | alone if alone else {}
 

@@ -242,6 +242,8 @@ def measure(rows, known, threshold=None, against=None):
     import scoring
 
     (true, chosen), probabilities = benchmark.indices(rows), benchmark.probabilities(rows)
+    if threshold is not None and probabilities is None:
+        say("note: without probabilities there is nothing that --threshold could be held against")
     thresholds = {**known.get("thresholds", {}), **({} if threshold is None else {"given": threshold})}
     metrics = {
         "labels": known["labels"],
@@ -353,6 +355,8 @@ def draw(rows, metrics, folder):
 
     for name in ("multi_class_roc", "precision_recall", "reliability", "groups"):  # an earlier call's, if not drawn now
         (folder / f"{name}.png").unlink(missing_ok=True)
+    tested = not metrics["protocol"].startswith("all ")
+    where = "test split" if tested else "all recordings of a file"
     report = scoring.report()
     (true, _), probabilities = benchmark.indices(rows), benchmark.probabilities(rows)
     plotting.bars_beside_report(
@@ -360,7 +364,7 @@ def draw(rows, metrics, folder):
         list(metrics["F1"].values()),
         list(metrics["F1_interval"].values()),
         list(report["F1"].values()),
-        "F1 score of each class, test split",
+        f"F1 score of each class, {where}",
         folder / "class_f1_scores.png",
     )
     overall = {key: title for key, title in scoring.OVERALL.items() if metrics.get(key) is not None}
@@ -369,12 +373,11 @@ def draw(rows, metrics, folder):
         [metrics[key] for key in overall],
         [metrics[f"{key}_interval"] or (np.nan, np.nan) for key in overall],
         [report[key] for key in overall],
-        "Overall metrics, test split",
+        f"Overall metrics, {where}",
         folder / "overall_metrics.png",
     )
-    plotting.confusion_matrix(
-        np.array(metrics["confusion_matrix"]), "Test confusion matrix", folder / "test_confusion_matrix.png"
-    )
+    title = "Test confusion matrix" if tested else f"Confusion matrix, {where}"
+    plotting.confusion_matrix(np.array(metrics["confusion_matrix"]), title, folder / "test_confusion_matrix.png")
     if probabilities is not None:
         if len(np.unique(true)) > 1:  # of one class nothing is to be told apart
             plotting.multi_class_roc(true, probabilities, folder / "multi_class_roc.png")

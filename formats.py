@@ -604,7 +604,8 @@ READERS = [
     (rb"ALIVE\0\0\0", "", "AliveCor", read_atc),
     (rb"\x93NUMPY", "", "NumPy", read_npy),
     (rb"\x89HDF|MATLAB 7\.3", "", "HDF5", read_hdf5),
-    (rb"MATLAB 5", ".mat", "MATLAB", read_mat),  # version 4 has no first bytes of its own
+    # Version 4 begins with a variable: its kind, rows, columns, whether it is complex, its name's length, its name.
+    (rb"MATLAB 5|..\0\0.{8}[\0\x01]\0{3}\x04\0{3}val\0", ".mat", "MATLAB", read_mat),
     (rb"PK[\3\5]", "", "zip", read_zip),
     (rb"PAR1", "", "Parquet", read_parquet),
     (rb".{128}DICM", "", "DICOM", read_dicom),

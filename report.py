@@ -37,7 +37,7 @@ FIGURES = {
     "overall_metrics.png": "Overall metrics beside the report's (Figure 6)",
     "multi_class_roc.png": "ROC curves (Figure 7)",
     "precision_recall.png": "Precision-recall curves",
-    "test_confusion_matrix.png": "Confusion matrix of the test split (Figure 8)",
+    "test_confusion_matrix.png": "Confusion matrix (Figure 8)",
     "reliability.png": "Reliability of the probabilities",
     "groups.png": "Scores in groups of recordings",
     "robustness.png": "Scores on recordings as other devices make them",

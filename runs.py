@@ -349,7 +349,10 @@ def code():
 def add_flags(parser, models):
     """Add the flags that choose a run; `models` is the `nargs` of --model, "+" where several make an ensemble."""
     parser.add_argument(
-        "--run", type=run_name, metavar="NAME", help="name of the run (default: that of the model, else paper)"
+        "--run",
+        type=run_name,
+        metavar="NAME",
+        help="name of the run (default: the model's or the file's, else paper)",
     )
     parser.add_argument(
         "--model", type=Path, nargs=models, metavar="FILE", help="saved model (default: models/RUN.keras)"

@@ -118,6 +118,14 @@ def test_match_scores_the_test_part_of_each_fold(table):
         benchmark.match(answers(table.record, fold="fold0"), "x.csv", table, folds)
 
 
+def test_columns_of_text_stay(predictions, tmp_path):
+    given = predictions.head(3).assign(uncertain=["False", "True", ""], remark="good", seconds="30", agreement="none")
+    given.to_csv(tmp_path / "a.csv", index=False)
+    rows = benchmark.read(tmp_path / "a.csv")
+    assert list(rows.uncertain) == ["False", "True", ""] and list(rows.remark) == ["good"] * 3
+    assert list(rows.seconds) == [30] * 3 and rows.agreement.isna().all()
+
+
 def test_scores_by_fold(predictions):
     rows = predictions.assign(fold=np.repeat(["a", "b", "c"], 100))
     results = benchmark.by_fold(rows)

@@ -66,7 +66,8 @@ def test_an_old_model_gets_its_onnx_and_keeps_the_rest(script, tmp_path):
         assert sorted(new.namelist()) == sorted(shipped.namelist())
         for name in set(new.namelist()) - {runs.ONNX}:
             assert new.read(name) == shipped.read(name), name
-    images = np.random.default_rng(0).random((5, 24, 373), np.float32) * 255
+    shape = preprocessing.image_shape(runs.read_card(SHIPPED).recipe)
+    images = np.random.default_rng(0).random((5, *shape), np.float32) * 255
     one, other = (runs.load(each, light=True).network.predict_on_batch(images) for each in (path, SHIPPED))
     np.testing.assert_allclose(one, other, atol=1e-6)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.io
+from conftest import PROJECT
 
 import bounds
 import dataset
@@ -840,6 +841,9 @@ def test_a_text_called_dat(tmp_path):
 def test_standard_input(monkeypatch):
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines(UV).encode())))
     check(reading.read("-"))
+    matlab = (PROJECT / "pretrained/example.mat").read_bytes()  # of version 4
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(matlab)))
+    assert len(reading.read("-", fs=300).signal) == 9000
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"")))
     with pytest.raises(UserError, match="standard input is empty"):
         reading.read("-")
