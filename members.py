@@ -76,10 +76,9 @@ def joined(said, calibrations):
 
     calibrations: {members: (factor, shifts (4,))}, of which that of these members is used; or None.
     """
-    logits = {member: np.log(np.maximum(p, 1e-7, dtype=np.float64)) for member, p in said.items()}
-    images = [logits.pop("network")] if "network" in said else []
-    heartbeats = [np.mean(list(logits.values()), axis=0)] if logits else []
-    logits = np.mean(images + heartbeats, axis=0)
+    logits = [np.log(np.maximum(p, 1e-7, dtype=np.float64)) for p in said.values()]
+    weights = [max(len(said) - 1, 1) if member == "network" else 1 for member in said]
+    logits = np.average(logits, axis=0, weights=weights)
     if calibrations:
         factor, shifts = calibrations[",".join(said)]
         logits = logits * factor + np.asarray(shifts)

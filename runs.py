@@ -173,6 +173,7 @@ def read_card(path):
             values = json.loads(archive.read(CARD))
         if tuple(values.pop("classes")) != CLASSES:
             raise ValueError("its classes are others")
+        # A calibration is of one way to join; recipes have named the trace only since the present one.
         if "trace" not in values["recipe"] and "rhythm" in values["recipe"].get("members", ""):
             raise UserError(f"{path} is of an earlier version, which joined its members otherwise; train it again")
         card = Card(**values | {"recipe": Recipe(**values["recipe"]), "seen": frozenset(values["seen"])})

@@ -479,7 +479,7 @@ def test_a_foreign_model_and_wrong_flags(script, refusal, tmp_path):
 def test_the_shipped_model_gives_its_known_answer(script, tmp_path):
     process = script(tmp_path, "predict.py", "--check")
     assert process.returncode == 0, process.stdout + process.stderr
-    assert "recipe improved" in process.stdout and "ok" in process.stdout
+    assert "recipe improved, SHA-256" in process.stdout and "ok" in process.stdout
     assert not [path for path in tmp_path.iterdir() if path.name[0] != "."]  # libraries keep theirs
 
 
