@@ -31,6 +31,7 @@ from recipes import CLASSES
 from shell import UserError, make_folders, parser, run_script, say, writing
 
 HARDEST = 50  # recordings that Weights & Biases shows
+UNKNOWN = "a test only if the system learned from none of them"
 
 
 def main():
@@ -149,8 +150,15 @@ def predict(models, table, seen, labels):
         "labels": labels or models[0].card.recipe.labels,
         "protocol": "recordings that the model has not seen",
         "baselines": duration_baseline(table, seen),
-        "thresholds": choose_thresholds(models, table, seen),
+        "thresholds": (models[0].card.thresholds if len(models) == 1 else None) or {},
     }
+    if len(models) > 1:
+        say("note: an ensemble has no thresholds for fibrillation; --threshold P gives one")
+    elif not known["thresholds"]:
+        say(
+            "note: the model holds no thresholds for fibrillation, as it is of an earlier version or its validation "
+            "split had no A; --threshold P gives one"
+        )
     return rows, known
 
 
@@ -175,30 +183,6 @@ def f1_scores(matrix):
     }
 
 
-def choose_thresholds(models, table, seen):
-    """`scoring.thresholds` on the validation split of the model's run; {} where that cannot be told, which is said.
-
-    table: the recordings that are scored; seen: the others.
-    """
-    import pandas as pd
-
-    import members
-    import scoring
-
-    card = models[0].card
-    if len(models) == 1 and card.seen == set(seen.record):
-        whole = pd.concat([table, seen]).sort_values("record", ignore_index=True)
-        split = dataset.split(whole, card.recipe.split_seed, card.recipe.seed)
-        if set(whole.record[split == "test"]) == set(table.record):
-            say("choosing thresholds for fibrillation on the validation split")
-            rows = whole[split == "validation"].reset_index(drop=True)
-            return scoring.thresholds(
-                dataset.labels(rows), members.classify(models, rows.signal, rows.sampling_rate).round(6)
-            )
-    say("note: no threshold for fibrillation is chosen: the recordings that one model was chosen on are not known here")
-    return {}
-
-
 def read_entry(arguments):
     """(`Run`, predictions, what is known of them) of the file that --predictions names, both as `predict` has them.
 
@@ -221,15 +205,14 @@ def read_entry(arguments):
                 f"{beside} is not of this version of evaluation.py; delete it, or score the run again"
             ) from None
     if "label" in rows and not (arguments.data or arguments.labels or arguments.folds or arguments.all):
-        return run, rows, known or {"labels": "the file's own", "protocol": "all of the file's recordings"}
+        return run, rows, known or {"labels": "the file's own", "protocol": f"all of the file's recordings; {UNKNOWN}"}
     labels = arguments.labels or "reference"
     table = dataset.read_recordings(arguments.data or dataset.DEFAULT_DATA, labels)
     folds = dataset.folds(table, arguments.folds) if arguments.folds else "all" if arguments.all else None
     rows = benchmark.match(rows, path, table, folds)
     protocol = f"test parts of {arguments.folds.name}" if arguments.folds else "the report's test split"
     if arguments.all:
-        protocol = "all recordings that have a prediction"
-        say("note: nobody knows here what the system has learned from; scores on that are no test")
+        protocol = f"all recordings that have a prediction; {UNKNOWN}"
     return run, rows, {"labels": labels, "protocol": protocol, "thresholds": known.get("thresholds", {})}
 
 

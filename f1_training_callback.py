@@ -1,4 +1,4 @@
-"""The callback of the final training: on a new best epoch, save the model and log its confusion matrix."""
+"""The callback of a training that is scored: on a new best epoch, save the model and log its confusion matrix."""
 
 import plotting
 from f1_sweeping_callback import PhysioNetF1SweepCallback

@@ -2,7 +2,7 @@
 
     python main.py                                  the report's run, on data/training2017.zip (downloaded if absent)
     python main.py --weights random --epochs 5      without ImageNet weights: the machinery, not the result
-    python main.py --recipe improved                our own recipe: 20 minutes on a fast CPU, an hour on a slow one
+    python main.py --recipe improved                our own recipe, trained twice: 50 minutes on a fast CPU core
     python main.py --recipe improved --labels v3 --folds FILE.csv       a model and a score for each fold
     python main.py --data FOLDER --labels v3 --run mine
 
@@ -10,13 +10,15 @@ An interrupted training continues when you give the same command again; one that
 
 Writes figures/class_distribution.png, sequence_length_distribution.png and example_recordings.png, data/split.csv,
 models/RUN.keras (the epoch of the best validation F1; by the recipe improved, of the least loss), models/RUN.csv (one
-row per epoch) and figures/RUN/training_f1.png. With --folds there is no data/split.csv, the rest is written for each of
-RUN-fold0, RUN-fold1 …, and their scores are in figures/RUN/folds.json and fold_predictions.csv. RUN is the recipe's
-name and what was changed in it.
+row per epoch) and figures/RUN/training_f1.png. The recipe improved is trained twice: RUN-first, as above, and then RUN,
+from the beginning, on the training and validation splits together. RUN takes the number of epochs, the calibration, the
+thresholds and the scores from RUN-first, and its CSV file has the loss alone. With --folds there is no data/split.csv,
+the rest is written for each of RUN-fold0, RUN-fold1 …, and their scores are in figures/RUN/folds.json and
+fold_predictions.csv. RUN is the recipe's name and what was changed in it.
 """
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import dataset
@@ -108,23 +110,40 @@ def explore(table, recipe):
 def train(table, recipe, run, data, mode):
     """Train `recipe` on the split in `table`, keep the best model in the run's file, and print its scores.
 
-    data: where the recordings are; mode: of Weights & Biases. A training that is finished is not done again.
+    data: where the recordings are; mode: of Weights & Biases. A training that is finished is not done again. Where the
+    recipe has a refit, a run of its own comes first, which the validation split scores and calibrates.
     """
     import plotting
     import rhythm
-    import scoring
     import training
 
-    fingerprint = training.fingerprint(table, recipe)
+    first, fingerprint = None, training.fingerprint(table, recipe)
     with run.lock():
         card = run.finished(fingerprint)
         if card:
             say(f"{run.model} is finished, by this recipe and on these recordings; delete it to train it again")
         else:
-            card = learn(table, recipe, run, fingerprint, data, mode)
+            if run.model.exists() and not run.checkpoint.exists():
+                say(f"note: {run.model}, of another training, will be replaced")
+            if recipe.refit:
+                first = runs.Run(f"{run.name}-first")
+                make_folders(first.figures)
+                train(table, replace(recipe, refit=False), first, data, mode)
+            card = learn(table, recipe, run, fingerprint, data, mode, first)
         for trained in (run, *rhythm.parts(run)):
             trained.checkpoint.unlink(missing_ok=True)
     plotting.training_f1(card, run.figures / "training_f1.png")
+    if not first:  # which has told it
+        tell(card, table)
+    if recipe.refit:
+        print(f"{run.model} has learned from the validation split too; these scores are those of {run.name}-first")
+
+
+def tell(card, table):
+    """Print the scores of a training on the validation split in `table`; card: its final `Card`."""
+    import scoring
+
+    recipe = card.recipe
     best = scoring.best_row(card.history, recipe.best_epoch)
     print(
         f"{'best validation F1' if recipe.best_epoch == 'f1' else 'least validation loss'} in epoch {best['epoch']}: "
@@ -154,23 +173,47 @@ def duration_baseline(seen, table):
     )
 
 
-def learn(table, recipe, run, fingerprint, data, mode):
-    """Train by `recipe`, and finish: the final `Card`, which the run's model then holds."""
+def learn(table, recipe, run, fingerprint, data, mode, first=None):
+    """Train by `recipe`, and finish: the final `Card`, which the run's model then holds.
+
+    first: the `Run` that was trained on the training split alone, where this learns from the validation split too.
+    """
     import model
     import training
-    from f1_training_callback import PhysioNetF1Callback
 
     if "rhythm" in recipe.members:
         model.check_onnx()
-    if run.model.exists() and not run.checkpoint.exists():
-        say(f"note: {run.model}, of another training, will be replaced")
+    if first:
+        say("training again from the beginning, on the training and validation splits together")
+        table = table.assign(split=table.split.replace("validation", "train"))
     say(f"{len(table):,} recordings: " + ", ".join(f"{n:,} {split}" for split, n in table.split.value_counts().items()))
     tracker = tracking.start(
         mode, run.name, asdict(recipe) | {"code": runs.code(), "training_fingerprint": fingerprint}
     )
-    prepared = training.prepare(table, recipe)
-    seen = frozenset(table.record[table.split != "test"])
-    card = runs.Card(recipe, seen, fingerprint, str(data))
+    learned = table[table.split != "test"]
+    prepared = training.prepare(learned, recipe)
+    card = runs.Card(recipe, frozenset(learned.record), fingerprint, str(data))
+    card = (
+        fit_again(prepared, learned, card, run, tracker, first)
+        if first
+        else fit_best(prepared, learned, card, run, tracker)
+    )
+    if tracker:
+        facts = {"recordings_fingerprint": dataset.fingerprint(learned), "training_fingerprint": fingerprint}
+        tracking.hand_over(tracker, lambda: tracking.log_model(tracker, run.model, run.name, facts, card.scores))
+    return card
+
+
+def fit_best(prepared, table, card, run, tracker):
+    """Train, keep the best epoch on the validation split in `table`, and `finish`; return the final `Card`.
+
+    prepared: `training.Prepared`; card: what is known before; tracker: a W&B run, or None.
+    """
+    import model
+    import training
+    from f1_training_callback import PhysioNetF1Callback
+
+    recipe = card.recipe
     scorer = PhysioNetF1Callback(
         prepared.validation,
         prepared.validation_labels,
@@ -180,31 +223,44 @@ def learn(table, recipe, run, fingerprint, data, mode):
         owners=prepared.owners,
         best_epoch=recipe.best_epoch,
     )
-    history = training.fit(prepared.trained, prepared.inputs, prepared.labels, recipe, scorer, run, fingerprint)
-    card = card._replace(history=history.to_dict("records"))
-    card = finish(card, run, *(table[table.split == split] for split in ("train", "validation")))
-    if tracker:
-        learned = table[table.split != "test"]
-        facts = {"recordings_fingerprint": dataset.fingerprint(learned), "training_fingerprint": fingerprint}
-        tracking.hand_over(tracker, lambda: tracking.log_model(tracker, run.model, run.name, facts, card.scores))
+    history = training.fit(prepared.trained, prepared.inputs, prepared.labels, recipe, scorer, run, card.fingerprint)
+    train, validation = (table[table.split == split] for split in ("train", "validation"))
+    return finish(card._replace(history=history.to_dict("records")), run, train, validation)
+
+
+def fit_again(prepared, table, card, run, tracker, first):
+    """Train all members on all of `table`, the network of images up to the best epoch of the run `first`; return the
+    final `Card`.
+
+    What the validation split told, it takes from `first`: calibration, history, scores, thresholds. The rest as
+    `fit_best` takes it.
+    """
+    import scoring
+    import training
+
+    recipe, known = card.recipe, first.card()
+    best = scoring.best_row(known.history, recipe.best_epoch)["epoch"]
+    say(f"the network of images is trained for {best} epochs, the best of {first.name}")
+    scorer = training.Kept(lambda: runs.save(prepared.network.complete, card, run.model), tracker)
+    given = prepared.trained, prepared.inputs, prepared.labels, recipe, scorer, run, card.fingerprint
+    training.fit(*given, epochs=best)
+    saved, sequence = with_heartbeats(card, run, table)
+    card = known._replace(recipe=recipe, fingerprint=card.fingerprint, measured=saved.card.measured)
+    runs.finish(run.model, card, saved.trees, light_copy(recipe, run), sequence)
     return card
 
 
 def finish(card, run, train, validation):
     """Train the other members on the `train` split, calibrate and score all on `validation`; return the final `Card`.
 
-    The model, its members, its calibration and its history appear in one step, after which the training is finished.
+    There the thresholds of the screening for fibrillation are chosen, too. The model, its members, its calibration and
+    its history appear in one step, after which the training is finished.
     """
     import members
     import scoring
     import training
 
     recipe = card.recipe
-    if recipe.members == "network" and not (recipe.calibrate or recipe.vote_stretch):
-        best = scoring.best_row(card.history, recipe.best_epoch)
-        card = card._replace(scores={key: best[key] for key in scoring.SCORES})
-        runs.finish(run.model, card, onnx=light_copy(recipe, run))
-        return card
     saved, sequence = with_heartbeats(card, run, train, validation)
     card, labels = saved.card, dataset.labels(validation)
     said = members.answers(saved, validation.signal, validation.sampling_rate)
@@ -216,15 +272,20 @@ def finish(card, run, train, validation):
         factor, shifts = card.calibration[recipe.members]
         shown = ", ".join(f"{name} {shift:+.2f}" for name, shift in zip(CLASSES, shifts, strict=True))
         say(f"calibrated on the validation split: logits times {factor:.2f}, {shown}")
-    chosen = members.joined(said, card.calibration).argmax(1)
-    card = card._replace(scores=scoring.epoch_scores(scoring.confusion_matrix(labels, chosen)))
+    probabilities = members.joined(said, card.calibration)
+    card = card._replace(
+        scores=scoring.epoch_scores(scoring.confusion_matrix(labels, probabilities.argmax(1))),
+        thresholds=scoring.thresholds(labels, probabilities.round(6)),
+    )
     runs.finish(run.model, card, saved.trees, light_copy(recipe, run), sequence)
     return card
 
 
-def with_heartbeats(card, run, train, validation):
-    """The `runs.Saved` model of a run with the members that see heartbeats, trained; and its networks `rhythm` as ONNX,
-    bytes, or None.
+def with_heartbeats(card, run, train, validation=None):
+    """Train the members that see heartbeats; return the `runs.Saved` model of the run with them, and its networks
+    `rhythm` as ONNX, bytes, or None.
+
+    validation: the recordings that each epoch of those networks is scored on, or None.
     """
     recipe, saved, sequence = card.recipe, runs.load(run.model), None
     if recipe.members != "network":
@@ -238,7 +299,9 @@ def with_heartbeats(card, run, train, validation):
         import inference
         import rhythm
 
-        shown = measuring.measure_all(validation.signal, validation.sampling_rate), dataset.labels(validation)
+        shown = None, None
+        if validation is not None:
+            shown = measuring.measure_all(validation.signal, validation.sampling_rate), dataset.labels(validation)
         sequence = rhythm.fit(measured, labels, *shown, recipe, run, card.fingerprint)
         saved = saved._replace(rhythm=inference.Onnx(sequence))
     return saved._replace(card=card), sequence

@@ -138,7 +138,7 @@ def _spectrogram(axes, picture, values=None, **options):
 
 
 def training_f1(card, path):
-    """Figure 4: validation F1 after each epoch of a `runs.Card`, the one that is kept marked."""
+    """Figure 4: validation F1 after each epoch of a `runs.Card`, the one that is kept, or trained to again, marked."""
     history = pd.DataFrame(card.history)
     drawing, axes = figure()
     for place, name in enumerate(CLASSES):
@@ -152,9 +152,10 @@ def training_f1(card, path):
         )
     axes.plot(history.epoch, history.avg_F1_score, color="black", linewidth=1.8, label="4-class average")
     best = best_row(card.history, card.recipe.best_epoch)
+    what, told = ("Validation F1, first training", "best") if card.recipe.refit else ("Validation F1", "kept")
     axes.plot(best["epoch"], best["avg_F1_score"], "o", color="black")
     axes.set(
-        title=f"Validation F1 (kept: {best['avg_F1_score']:.4f} in epoch {best['epoch']})",
+        title=f"{what} ({told}: {best['avg_F1_score']:.4f} in epoch {best['epoch']})",
         xlabel="Epoch",
         ylabel="F1 score",
         ylim=(0, 1),

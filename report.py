@@ -111,17 +111,22 @@ def draw_training(run, card):
 
 def facts(models, card, metrics):
     """[(name, value)] of the run as a whole; models: their paths; card: that of the only one, or None."""
+    from scoring import best_row
+
     rows = [
         ("scored on", f"{metrics['recordings']:,} recordings: {metrics['protocol']}"),
         ("labels", metrics["labels"]),
     ]
     if card:
+        epochs = f"{len(card.history)}"
+        if card.recipe.refit and card.history:
+            epochs += f", then {best_row(card.history, card.recipe.best_epoch)['epoch']} on the validation split too"
         digest = sha256(models[0].read_bytes()).hexdigest()
         rows += [
             ("recipe", card.recipe.title),
             ("recordings", card.data),
             ("seen in training", f"{len(card.seen):,} recordings, listed in the model"),
-            ("epochs", len(card.history)),
+            ("epochs", epochs),
             ("training's fingerprint", card.fingerprint[:16]),
             ("model", f"{models[0]}, SHA-256 {digest}"),
         ]
@@ -131,7 +136,7 @@ def facts(models, card, metrics):
         if card.scores:
             rows.append(
                 (
-                    "validation, the model as kept",
+                    "validation, its first training" if card.recipe.refit else "validation, the model as kept",
                     "4-class F1 {avg_F1_score:.4f}, N/A/O {challenge_F1:.4f}".format(**card.scores),
                 )
             )

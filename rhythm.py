@@ -170,24 +170,25 @@ def parts(run):
 def fit(measured, labels, validation, validation_labels, recipe, run, fingerprint):
     """`NETWORKS` networks that are trained on sequences of beats and vote, as ONNX, bytes.
 
-    measured, validation: `measuring.Measured` of both splits; labels: indices of classes (recordings,). They are
-    trained as the recipe has it, but for half its epochs, and kept as they are after the last. run, fingerprint: as
-    `training.fit` takes them; each network has files of its own, from which its training continues after an
-    interruption.
+    measured, validation: `measuring.Measured` of both splits, the latter perhaps None; labels: indices of classes
+    (recordings,). They are trained as the recipe has it, but for half its epochs, and kept as they are after the last.
+    run, fingerprint: as `training.fit` takes them; each network has files of its own, from which its training continues
+    after an interruption.
     """
     import model
     import training
     from f1_sweeping_callback import PhysioNetF1SweepCallback
     from keras_setup import keras
 
-    trained = []
+    trained, scorer = [], training.Kept(lambda: None)
     epochs = -(-recipe.epochs // 2)  # more gain nothing
     for place in range(NETWORKS):
         own = dataclasses.replace(recipe, seed=(recipe.seed + place) % 2**32, epochs=epochs)
         say(f"training network {place + 1} of {NETWORKS} on the sequence of beats")
-        scorer = PhysioNetF1SweepCallback(
-            Sequences(validation.sequences), validation_labels, BATCH, owners=validation.owners
-        )
+        if validation:
+            scorer = PhysioNetF1SweepCallback(
+                Sequences(validation.sequences), validation_labels, BATCH, owners=validation.owners
+            )
         trained.append(network(own, measured.sequences))
         inputs = Sequences(measured.sequences, own)
         training.fit(

@@ -30,20 +30,25 @@ CONFIG = "config.json"
 # The most bytes of a member, weights and values of an image or layer: some times those of the largest of our networks.
 MOST = {CARD: 20_000_000, CONFIG: 20_000_000, ONNX: 100_000_000, RHYTHM: 100_000_000, "metadata.json": 100_000}
 MOST_WEIGHTS, MOST_PIXELS = 250_000_000, 5_000_000
+THRESHOLDS = "balanced", "sensitivity 95%"  # what `scoring.thresholds` chooses them for
 NO_MODEL = "which no model of main.py has; do not trust it, and name another"
 
 # network: a Keras model or an `inference.Onnx`; trees: LightGBM's boosters (none where it has no trees); card: a
 # `Card`; rhythm: an `inference.Onnx`, or None.
 Saved = namedtuple("Saved", "network trees card rhythm", defaults=[None])
 Card = namedtuple(
-    "Card", "recipe seen fingerprint data calibration history scores measured", defaults=[None, (), None, None]
+    "Card",
+    "recipe seen fingerprint data calibration history scores measured thresholds",
+    defaults=[None, (), None, None, None],
 )
 Card.__doc__ = """What a model tells of itself.
 
 recipe: its `Recipe`; seen: the records it was trained or chosen on; fingerprint: that of its training; data: where
 its recordings were; calibration: {members: (factor, shifts) of their logits}, or None; history: a row of logs per
 epoch; scores: its F1 scores on the validation split when it was finished, None while its training goes on; measured:
-{measurements: their names, sequence: what its networks see of a beat, package: version} of its heartbeats, or None.
+{measurements: their names, sequence: what its networks see of a beat, package: version} of its heartbeats, or None;
+thresholds: `scoring.thresholds` on the validation split, or None where they are not known. Of a model that has learned
+from the validation split too, history, scores, calibration and thresholds are those of its first training.
 """
 
 
@@ -217,6 +222,11 @@ def _check_card(card):
         raise ValueError("its history is none")
     if bool(card.scores) and not {"avg_F1_score", "challenge_F1"} <= set(_numbers(card.scores)):
         raise ValueError("its scores are none")
+    if card.thresholds and not (
+        card.thresholds.keys() <= set(THRESHOLDS)
+        and all(0 <= value <= 1 for value in _numbers(card.thresholds).values())
+    ):
+        raise ValueError("its thresholds are none")
     if card.measured is not None and not isinstance(card.measured["measurements"], list):
         raise ValueError("its measurements are no list")
     if "rhythm" in card.recipe.members and card.measured and not card.measured.get("sequence"):
@@ -380,7 +390,7 @@ def open_run(run, model, data, labels, also=()):
     cards = [read_card(path) for path in paths]
     for path, card in zip(paths, cards, strict=True):
         if not card.scores:
-            say(f"note: the training of {path} is not finished; this is its best epoch so far")
+            say(f"note: the training of {path} is not finished; this is how far it has come")
     table = dataset.read_recordings(data or Path(cards[0].data), labels or cards[0].recipe.labels)
     known = table.record.isin(frozenset().union(*(card.seen for card in cards)))
     if known.all():

@@ -342,10 +342,10 @@ SENSITIVITY = 0.95  # that a threshold is chosen for
 def thresholds(true, probabilities):
     """{what it is chosen for: threshold of the probability of A}, chosen on these recordings; {} without A or others.
 
-    true: indices of classes (n,); probabilities: (n, 4).
+    true: indices of classes (n,); probabilities: (n, 4), of which none is chosen where one is NaN.
     """
     sick = np.asarray(true) == CLASSES.index("A")
-    if sick.all() or not sick.any():
+    if sick.all() or not sick.any() or not np.isfinite(probabilities).all():
         return {}
     false_rate, true_rate, levels = roc_curve(sick, probabilities[:, CLASSES.index("A")], drop_intermediate=False)
     return {

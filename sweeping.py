@@ -227,7 +227,7 @@ def prepare(recipe, data, config, repeats):
     # What the features are of, and not they or their files' names, is the same on another machine of the sweep.
     weights = Path(recipe.weights)
     content = sha256(weights.read_bytes()).hexdigest() if weights.is_file() else recipe.weights
-    made_with = {"features": training.fingerprint(table, replace(recipe, labels="", weights=content))}
+    made_with = {"features": training.fingerprint(table, replace(recipe, labels="", weights=content, refit=False))}
     made_with |= {"repeats": repeats} if repeats > 1 else {}
     kind = spaces.kind(config, recipe)
     if kind == "trees":

@@ -1,5 +1,6 @@
 """Weights & Biases, which never stops a run: started on request, imported only where it starts."""
 
+import contextlib
 import netrc
 import os
 import ssl
@@ -108,6 +109,8 @@ def hand_over(tracker, give):
         tracker.finish()
     except Exception as error:  # of any kind: the package checks the server's answers by others of its own
         say(f"Weights & Biases did not take all of the run ({type(error).__name__}: {str(error)[:120]!r})")
+        with contextlib.suppress(Exception):  # else the next run of this process would be taken for this one
+            tracker.finish()
 
 
 def log_model(tracker, path, name, facts, scores=()):

@@ -15,6 +15,7 @@ import dataset
 import model
 import preprocessing
 import recipes
+from f1_sweeping_callback import PhysioNetF1SweepCallback
 from keras_setup import keras
 from recipes import CLASSES
 from scoring import merit
@@ -31,8 +32,8 @@ split as `Batches` takes them; validation, validation_labels, owners: the valida
 def prepare(table, recipe):
     """`Prepared` for the recordings of `table`, whose column split says train or validation (test is left alone).
 
-    The features of a frozen base are computed, or read where they are kept. Epochs are scored without the vote over
-    stretched recordings, which would take three times as long.
+    The features of a frozen base are computed, or read where they are kept. There may be no validation split. Epochs
+    are scored without the vote over stretched recordings, which would take three times as long.
     """
     train, validation = (table[table.split == split] for split in ("train", "validation"))
     plain = dataclasses.replace(recipe, vote_stretch=0)
@@ -40,7 +41,7 @@ def prepare(table, recipe):
     network = model.build(recipe, images[: model.BATCH])
     labels, validation_labels = (rows.label.map(CLASSES.index).to_numpy() for rows in (train, validation))
     rest = validation_labels, shown.owners
-    if recipe.streams and len(shown) * images[:1].nbytes <= bounds.HELD:
+    if recipe.streams and 0 < len(shown) * images[:1].nbytes <= bounds.HELD:
         shown = shown[:]  # made once, and shown after every epoch
     # A twin is compiled, so that the model is saved without the optimizer, which is several times its size.
     twin = keras.Model(network.complete.input, network.complete.output) if recipe.streams else network.head
@@ -50,7 +51,7 @@ def prepare(table, recipe):
     if recipe.streams:
         return Prepared(network, twin, images, labels[images.owners], shown, *rest)
     inputs = model.frozen_features(network.base, images, "features, training split")
-    features = model.frozen_features(network.base, shown, "features, validation split")
+    features = model.frozen_features(network.base, shown, "features, validation split") if len(shown) else None
     return Prepared(network, twin, inputs, labels[images.owners], features, *rest)
 
 
@@ -59,7 +60,7 @@ def fingerprint(table, recipe):
     learned = table.loc[table.split != "test", ["record", "label", "split", "sampling_rate", "signal"]]
     told = dataclasses.asdict(recipe)
     # Younger than finished runs, whose fingerprints are without them.
-    for name in (*recipes.settings("trees"), "best_epoch", "trace", "flip"):
+    for name in (*recipes.settings("trees"), "best_epoch", "trace", "flip", "refit"):
         if told[name] == getattr(recipes.Recipe, name):
             del told[name]
     return sha256(f"{told} {dataset.fingerprint(learned)}".encode()).hexdigest()
@@ -118,15 +119,18 @@ class Checkpoint(keras.callbacks.Callback):
     its optimizer, the rows, and the training's `fingerprint`.
     """
 
-    def __init__(self, scorer, recipe, run=None, fingerprint=""):
+    def __init__(self, scorer, recipe, run=None, fingerprint="", epochs=0):
         super().__init__()
         self.scorer, self.recipe, self.run, self.fingerprint, self.rows = scorer, recipe, run, fingerprint, []
+        self.epochs = epochs
+        self.scored = ("avg_F1_score", "val_loss") if isinstance(scorer, PhysioNetF1SweepCallback) else ()
 
     def variables(self):
         return [*self.model.variables, *self.model.optimizer.variables]
 
     def on_train_begin(self, logs=None):
-        self.scorer.best = max((merit(row, self.recipe.best_epoch) for row in self.rows), default=None)
+        if self.scored:
+            self.scorer.best = max((merit(row, self.recipe.best_epoch) for row in self.rows), default=None)
 
     def on_epoch_end(self, epoch, logs=None):
         self.rows.append({"epoch": epoch + 1, **logs})
@@ -164,12 +168,12 @@ class Checkpoint(keras.callbacks.Callback):
         """Why the arrays `kept` in a checkpoint cannot be continued from, or None."""
         try:
             left = json.loads(str(kept["progress"]))
-            told = [(row["epoch"], type(row["avg_F1_score"]), type(row["val_loss"])) for row in left["rows"]]
+            told = [(row["epoch"], {type(row[name]) for name in ("loss", *self.scored)}) for row in left["rows"]]
         except (ValueError, KeyError, TypeError, RecursionError):
             return "does not hold what a checkpoint should"
         if left.get("fingerprint") != self.fingerprint:
             return OTHER
-        if told != [(place + 1, float, float) for place in range(len(told))] or not 0 < len(told) <= self.recipe.epochs:
+        if told != [(place + 1, {float}) for place in range(len(told))] or not 0 < len(told) <= self.epochs:
             return "does not tell of the epochs from the first on, each once"
         expected = {f"variable_{place}": _form(variable) for place, variable in enumerate(self.variables())}
         if {name: _form(kept[name]) for name in kept if name != "progress"} != expected:
@@ -201,8 +205,24 @@ class Averaged(keras.callbacks.Callback):
             variable.assign(value)
 
 
+class Kept(keras.callbacks.Callback):
+    """Calls `save()` after each epoch: the scorer where no recordings are left to choose an epoch by.
+
+    tracker: a Weights & Biases run, which is told the loss; or None.
+    """
+
+    def __init__(self, save, tracker=None):
+        super().__init__()
+        self.save, self.tracker = save, tracker
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.save()
+        if self.tracker:
+            self.tracker.log({"epoch": epoch + 1, **logs}, step=epoch + 1)
+
+
 class Bar(keras.callbacks.Callback):
-    """A progress bar over all batches of all epochs, with the last epoch's F1."""
+    """A progress bar over all batches of all epochs, with the last epoch's F1, or its loss where it has none."""
 
     def __init__(self, done):
         super().__init__()
@@ -216,20 +236,25 @@ class Bar(keras.callbacks.Callback):
         self.bar.update(batch + 1 - self.bar.n % self.params["steps"])
 
     def on_epoch_end(self, epoch, logs=None):
-        self.bar.set_postfix(epoch=epoch + 1, F1=f"{logs['avg_F1_score']:.3f}", refresh=False)
+        score = {"F1": logs["avg_F1_score"]} if "avg_F1_score" in logs else {"loss": logs["loss"]}
+        self.bar.set_postfix(
+            {"epoch": epoch + 1} | {name: f"{value:.3f}" for name, value in score.items()}, refresh=False
+        )
 
     def on_train_end(self, logs=None):
         self.bar.close()
 
 
-def fit(trained, inputs, labels, recipe, scorer, run=None, fingerprint="", bar=True):
+def fit(trained, inputs, labels, recipe, scorer, run=None, fingerprint="", bar=True, epochs=None):
     """Train the Keras model `trained` by `recipe` and return a DataFrame with one row of logs per epoch.
 
     inputs, labels: the training split, as `Batches` takes them; scorer: a `PhysioNetF1SweepCallback`, whose scores
-    enter the rows; run: a `runs.Run` whose history and checkpoint are written after each epoch, and from which the
-    training with the same `fingerprint` continues after an interruption; or None.
+    enter the rows, or a `Kept`; run: a `runs.Run` whose history and checkpoint are written after each epoch, and from
+    which the training with the same `fingerprint` continues after an interruption; or None. epochs: after how many to
+    stop, before the schedule ends; or None.
     """
     keras.utils.set_random_seed(recipe.seed)
+    epochs = epochs or recipe.epochs
     batches = Batches(inputs, labels, recipe)
     trained.compile(
         optimizer=_optimizer(recipe, len(batches)),
@@ -240,14 +265,14 @@ def fit(trained, inputs, labels, recipe, scorer, run=None, fingerprint="", bar=T
     )
     scorer.set_model(trained)
     trained.optimizer.build(trained.trainable_variables)
-    checkpoint = Checkpoint(scorer, recipe, run, fingerprint)
+    checkpoint = Checkpoint(scorer, recipe, run, fingerprint, epochs)
     checkpoint.set_model(trained)
     checkpoint.restore()
     done = len(checkpoint.rows)
     batches.start_epoch(done)
     callbacks = [Averaged(scorer) if recipe.weight_average else scorer, checkpoint, *([Bar(done)] if bar else [])]
     try:
-        trained.fit(batches, initial_epoch=done, epochs=recipe.epochs, shuffle=False, verbose=0, callbacks=callbacks)
+        trained.fit(batches, initial_epoch=done, epochs=epochs, shuffle=False, verbose=0, callbacks=callbacks)
     finally:
         batches.inputs = None  # TensorFlow keeps the batches of each training as long as the process lives
     return pd.DataFrame(checkpoint.rows)

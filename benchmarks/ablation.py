@@ -3,11 +3,12 @@
     python benchmarks/ablation.py [--data PATH] [--seeds 3] [--workers 2]
     python benchmarks/ablation.py stretch=0 padding=zeros epochs=60,learning_rate=0.002        these changes instead
 
-trains the network as it is and with each change, by `main.py --members network` in the current folder, with seeds from
-42 on, each of which has a validation split of its own; the test split is left alone. Finished trainings are kept, so
-the same command goes on after an interruption. Prints a row for each change: the means and, behind ±, the standard
-deviations over the seeds of the N/A/O F1, of its difference from the network as it is, of the 4-class F1 and of the log
-loss; all calibrated on one half of the validation split and scored on the other, in ten random halvings.
+trains the network as it is and with each change, by `main.py --recipe improved --members network --no-refit` in the
+current folder, with seeds from 42 on, each of which has a validation split of its own; the test split is left alone.
+Finished trainings are kept, so the same command goes on after an interruption. Prints a row for each change: the means
+and, behind ±, the standard deviations over the seeds of the N/A/O F1, of its difference from the network as it is, of
+the 4-class F1 and of the log loss; all calibrated on one half of the validation split and scored on the other, in ten
+random halvings.
 """
 
 import subprocess
@@ -30,7 +31,7 @@ import training
 from shell import UserError, parser, run_script, say
 
 PROJECT = Path(__file__).parent.parent
-BASE = replace(recipes.RECIPES["improved"], members="network")
+BASE = replace(recipes.RECIPES["improved"], members="network", refit=False)
 TRAINED = (
     "trace=False",
     "image=spectrogram,trace=False",
@@ -81,6 +82,8 @@ def main():
 def changed(row, seed):
     """The recipe of the network with the changes that `row` names, setting=value,setting=value or nothing."""
     changes = dict(part.partition("=")[::2] for part in row.split(",") if part)
+    if "refit" in changes:
+        raise UserError("refit cannot be changed here: it leaves no validation split to score the network on")
     if unknown := set(changes) - set(recipes.settings()):
         raise UserError(f"{sorted(unknown)[0]} is not a setting; python recipes.py prints them")
     kinds = {name: type(getattr(BASE, name)) for name in changes}

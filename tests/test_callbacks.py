@@ -1,3 +1,4 @@
+import contextlib
 import json
 from pathlib import Path
 
@@ -248,3 +249,29 @@ def test_an_interrupted_training_continues_as_if_it_had_not_stopped(tmp_path, mo
     pd.testing.assert_frame_equal(*histories, rtol=1e-5)
     for one, other in zip(*ends, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_a_training_without_a_validation_split_ends_early_as_the_whole_one_began(tmp_path, monkeypatch, capsys):
+    """Also where it was interrupted: its schedule is that of all epochs, and each epoch's model is kept."""
+    monkeypatch.chdir(tmp_path)
+    inputs, labels = data(40)
+    recipe = Recipe(epochs=4, batch_size=16, schedule="cosine", warm_up=0.1, weight_average=1.0)
+    card, network, whole = runs.Card(recipe, [], "mine", ""), small(), []
+    training.fit(network, inputs, labels, recipe, training.Kept(lambda: whole.append(network.get_weights())), bar=False)
+    saved, run = [], runs.Run("run")
+
+    def save():
+        runs.save(network, card, run.model)
+        saved.append(network.get_weights())
+        if len(saved) == 3:
+            raise KeyboardInterrupt
+
+    for _ in range(2):
+        network = small()
+        with contextlib.suppress(KeyboardInterrupt):  # in the third epoch, before its checkpoint
+            rows = training.fit(network, inputs, labels, recipe, training.Kept(save), run, "mine", epochs=3)
+    assert "continuing after epoch 2" in capsys.readouterr().err
+    assert len(saved) == 4 and list(rows.epoch) == [1, 2, 3] and set(rows) == {"epoch", "loss"}
+    for kept, expected in zip((saved[0], saved[1], saved[3]), whole, strict=False):
+        np.testing.assert_allclose(kept[0], expected[0], atol=1e-6)
+    assert np.abs(whole[2][0] - whole[3][0]).max() > 1e-3  # else any two would agree

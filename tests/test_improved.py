@@ -11,6 +11,7 @@ import scipy.special
 
 import bounds
 import dataset
+import main
 import members
 import model
 import preprocessing
@@ -18,6 +19,7 @@ import runs
 import scoring
 import sweeping
 import training
+import trees
 from f1_training_callback import PhysioNetF1Callback
 from keras_setup import keras
 from recipes import RECIPES
@@ -169,7 +171,7 @@ def test_finished_runs_keep_their_fingerprints_though_there_are_settings_now_tha
     table["split"] = dataset.split(table)
     then = {"gain": 0.3, "noise": 0.3, "class_weights": "sqrt", "label_smoothing": 0.05, "weight_decay": 0.01}
     then |= {"learning_rate": 0.003, "epochs": 30, "members": "network,trees", "best_epoch": "f1"}
-    then |= {"trace": False, "flip": 0.0}
+    then |= {"trace": False, "flip": 0.0, "refit": False}
     finished = dataclasses.replace(RECIPES["improved"], **then)  # as it was
     known = {"cd4b2c40df52eae5": RECIPES["paper"], "7f08814c06ae28f8": finished}
     assert [training.fingerprint(table, recipe)[:16] for recipe in known.values()] == list(known)
@@ -191,3 +193,34 @@ def test_a_trial_that_has_ended_leaves_none_of_its_recordings_in_memory(signals,
     result = sweeping.train("one", task, {"epochs": 2}, None, report=lambda epoch, score: stops)
     assert result.get("stopped_at") == (1 if stops else None)
     assert held() == before
+
+
+def test_a_refit_learns_from_all_but_the_test_split_and_is_calibrated_by_the_first_training(
+    signals, here, monkeypatch, capsys
+):
+    table = pd.DataFrame({"record": [f"A{place}" for place in range(24)], "signal": signals, "sampling_rate": 300})
+    table["label"], table["split"] = [*"ANO~"] * 6, np.repeat(["train", "validation", "test"], 8)
+    recipe = dataclasses.replace(RECIPE, members="network,trees", epochs=4, trees_rounds=3)
+    learned, fit, grow = [], training.fit, trees.fit
+
+    def spied(trained, inputs, labels, *given, **more):
+        rows = fit(trained, inputs, labels, *given, **more)
+        learned.append((list(map(id, inputs.signals)), list(labels), len(rows)))
+        return rows
+
+    monkeypatch.setattr(training, "fit", spied)
+    monkeypatch.setattr(
+        trees, "fit", lambda measured, labels, recipe: grow(measured, learned.append(list(labels)) or labels, recipe)
+    )
+    main.train(table, recipe, runs.Run("mine"), "here", "disabled")
+    first, card = (runs.read_card(f"models/{name}.keras") for name in ("mine-first", "mine"))
+    best = min(first.history, key=lambda row: row["val_loss"])["epoch"]
+    every, labels = list(map(id, table.signal)), list(table.label.map("ANO~".index))
+    assert learned == [(every[:8], labels[:8], 4), labels[:8], (every[:16], labels[:16], best), labels[:16]]
+    assert card.seen == first.seen == set(table.record[:16])
+    assert card == first._replace(recipe=recipe, fingerprint=card.fingerprint) and card.fingerprint != first.fingerprint
+    assert first.thresholds.keys() == {"balanced", "sensitivity 95%"}
+    runs.Run("mine-first").model.unlink()
+    main.train(table, recipe, runs.Run("mine"), "here", "disabled")
+    assert len(learned) == 4  # nothing is trained again
+    assert "mine.keras has learned from the validation split too" in capsys.readouterr().out.splitlines()[-1]

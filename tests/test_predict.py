@@ -82,23 +82,28 @@ def test_the_improved_run_leaves_the_same_files_as_the_papers(trained, evaluatio
 
 @pytest.mark.slow
 def test_the_same_seed_gives_the_same_run_and_weights_and_biases_gets_it(trained, archive, script):
-    before = [(trained / path).read_bytes() for path in ("models/improved.csv", "data/split.csv")]
+    before = [
+        (trained / path).read_bytes() for path in ("models/improved-first.csv", "models/improved.csv", "data/split.csv")
+    ]
     with WandbServer() as server:
         process = script(trained, "main.py", "--data", archive, *RUN[:-1], "again", **server.env)
         assert process.returncode == 0, process.stderr
         process = script(trained, "evaluation.py", "--run", "again", "--wandb", "online", **server.env)
     assert process.returncode == 0 and "did not take" not in process.stderr, process.stderr
-    assert [(trained / path).read_bytes() for path in ("models/again.csv", "data/split.csv")] == before
+    again = ("models/again-first.csv", "models/again.csv", "data/split.csv")
+    assert [(trained / path).read_bytes() for path in again] == before
     one, two = (runs.read_card(trained / f"models/{name}.keras") for name in ("improved", "again"))
     assert one == two and one.calibration
-    record, scored = server.runs.values()
+    record, second, scored = server.runs.values()
     models = [each for each in server.artifacts.values() if each["type"] == "model"]
-    assert [each["name"] for each in models] == ["again", "again-again"]
+    assert [each["name"] for each in models] == ["again-first", "again", "again-again"]
     assert all(each["committed"] and each["metadata"]["recordings_fingerprint"] for each in models)
     assert scored["history"][-1]["hardest"]["nrows"] == 8 and "reliability" in scored["history"][-1]
     assert scored["config"]["code"] == runs.code() and scored["summary"]["challenge_F1_low"] >= 0
     assert record["exit_code"] == 0 and record["config"]["batch_size"] == 8
-    table = pd.read_csv(trained / "models/again.csv")
+    table, losses = (pd.read_csv(trained / f"models/{name}.csv") for name in ("again-first", "again"))
+    assert [row["loss"] for row in second["history"]] == pytest.approx(list(losses.loss))
+    assert "avg_F1_score" not in second["history"][-1] and second["exit_code"] == 0
     assert [row["avg_F1_score"] for row in record["history"]] == pytest.approx(list(table.avg_F1_score))
     images = [row["epoch"] for row in record["history"] if "confusion_matrix" in row]
     assert images == list(table.epoch[table.val_loss < table.val_loss.cummin().shift(fill_value=np.inf)])
@@ -141,11 +146,11 @@ def test_labels_that_are_asked_for_are_scored(trained, evaluation, script, tmp_p
     predicted.to_csv(trained / "figures/improved/predictions.csv", index=False)
 
 
-def test_calibration_and_scores_are_of_the_validation_split(trained, folder):
+def test_calibration_and_scores_are_of_the_validation_split(trained, evaluation, folder):
     table = dataset.read_recordings(folder)
     table["split"] = dataset.split(table)
     validation = table[table.split == "validation"]
-    saved = runs.load(trained / "models/improved.keras")
+    saved = runs.load(trained / "models/improved-first.keras")
     said = members.answers(saved, validation.signal, [300] * 8, keep=False)
     assert list(said) == ["network", "rhythm", "trees"]
     assert np.abs(said["network"] - said["trees"]).max() > 0.05
@@ -157,8 +162,13 @@ def test_calibration_and_scores_are_of_the_validation_split(trained, folder):
         factor, shifts = saved.card.calibration[",".join(some)]
         expected = training.calibrate(uncalibrated, labels)
         assert [factor, *shifts] == pytest.approx([expected[0], *expected[1]], rel=0.02, abs=0.02)
-        chosen = (logits * factor + shifts).argmax(1)
-    assert saved.card.scores == pytest.approx(scoring.epoch_scores(scoring.confusion_matrix(labels, chosen)))
+        logits = logits * factor + shifts
+    assert saved.card.scores == pytest.approx(scoring.epoch_scores(scoring.confusion_matrix(labels, logits.argmax(1))))
+    expected = scoring.thresholds(labels, scipy.special.softmax(logits, axis=1))
+    assert len(expected) == 2 and saved.card.thresholds == pytest.approx(expected, abs=1e-4)
+    card, metrics = runs.read_card(trained / "models/improved.keras"), trained / "figures/improved/metrics.json"
+    assert card.calibration == saved.card.calibration and card.scores == saved.card.scores
+    assert json.loads(metrics.read_text())["thresholds"] == card.thresholds == saved.card.thresholds
 
 
 def test_predictions_are_those_of_evaluation(trained, evaluation, classify):

@@ -25,7 +25,19 @@ import synthetic
 
 PROJECT = Path(__file__).resolve().parents[2]
 MEMORY, TIMES = 2.5e9, 11  # bytes; how much longer ten times the recordings may take
-TRAINED = ["--recipe", "improved", "--members", "network", "--epochs", "1", "--run", "large", "--wandb", "disabled"]
+TRAINED = [
+    "--recipe",
+    "improved",
+    "--members",
+    "network",
+    "--no-refit",
+    "--epochs",
+    "1",
+    "--run",
+    "large",
+    "--wandb",
+    "disabled",
+]
 SCRIPTS = {
     "main.py": [*TRAINED, "--data", "set"],
     "evaluation.py": ["--run", "large", "--data", "set"],

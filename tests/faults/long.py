@@ -21,7 +21,19 @@ SKIPPED = 5  # first epochs, in which TensorFlow still takes memory
 
 
 def start(folder, data, epochs, log):
-    flags = ["--recipe", "improved", "--run", "long", "--epochs", str(epochs), "--wandb", "disabled", "--data", data]
+    flags = [
+        "--recipe",
+        "improved",
+        "--no-refit",
+        "--run",
+        "long",
+        "--epochs",
+        str(epochs),
+        "--wandb",
+        "disabled",
+        "--data",
+        data,
+    ]
     command = [sys.executable, PROJECT / "main.py", *flags]
     return subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, text=True)
 

@@ -247,8 +247,10 @@ def tiny_model():
     booster = lightgbm.train(settings, lightgbm.Dataset(rows, np.arange(80) % 4))
     shape = preprocessing.image_shape(recipe)
     calibration = {name: [1.0, [0.0] * 4] for name in (MEMBERS, *MEMBERS.split(","))}
-    scores = {"avg_F1_score": 0.5, "challenge_F1": 0.5}
-    card = runs.Card(recipe, frozenset(["A1"]), "f", "data", calibration, [{"epoch": 1}], scores, trees.provenance())
+    scores, thresholds = {"avg_F1_score": 0.5, "challenge_F1": 0.5}, dict.fromkeys(runs.THRESHOLDS, 0.5)
+    card = runs.Card(
+        recipe, frozenset(["A1"]), "f", "data", calibration, [{"epoch": 1}], scores, trees.provenance(), thresholds
+    )
     return {
         runs.CARD: runs._card_text(card).encode(),
         runs.ONNX: network(shape, 2, shape[0]),

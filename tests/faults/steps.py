@@ -170,7 +170,18 @@ def compared(job, folder):
             inference.Onnx = Unsure
             names, history, card, weights = result(folder)
             log.write_text(
-                repr((names, history, sorted(card.seen), card.calibration, card.scores, card.history, weights))
+                repr(
+                    (
+                        names,
+                        history,
+                        sorted(card.seen),
+                        card.calibration,
+                        card.scores,
+                        card.thresholds,
+                        card.history,
+                        weights,
+                    )
+                )
             )
         finally:
             os._exit(0)

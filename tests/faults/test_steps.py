@@ -11,7 +11,7 @@ import pytest
 @pytest.mark.skipif(sys.platform != "linux", reason="forks a process that has imported TensorFlow")
 @pytest.mark.parametrize("kind", ["kill", "full"])
 def test_the_same_command_ends_a_stopped_training_as_if_it_had_not_stopped(tmp_path, kind):
-    """At every 12th call; `python tests/faults/steps.py` tries all, which takes an hour."""
+    """At every 12th call; `python tests/faults/steps.py` tries all, which takes two hours."""
     script = Path(__file__).with_name("steps.py")
     process = subprocess.run(
         [sys.executable, script, kind, "training", tmp_path / "here", "6", "12"], text=True, capture_output=True

@@ -44,6 +44,8 @@ CARDS = {
     "three shifts": lambda card: card | {"calibration": {name: [1, [0] * 3] for name in card["calibration"]}},
     "history": lambda card: card | {"history": 3},
     "scores": lambda card: card | {"scores": {"avg_F1_score": 1}},
+    "thresholds": lambda card: card | {"thresholds": {"balanced": -1e300}},
+    "more thresholds": lambda card: card | {"thresholds": {"\x1b[2J": 0.5}},
     "measured": lambda card: card | {"measured": {}},
     "seen": lambda card: card | {"seen": [{}]},
     "records": lambda card: card | {"seen": [1, 2]},
