@@ -113,9 +113,9 @@ def match(rows, path, table, folds=None):
     if len(rows) > len(scored):
         say(f"note: {len(rows) - len(scored):,} of the {len(rows):,} lines are of other recordings and are left out")
     if not {"heart_rate", "agreement"} <= set(scored):
-        import measuring
+        import members
 
-        scored = add_heartbeats(scored, scored, measuring.measure_all(scored.signal, scored.sampling_rate))
+        scored = add_heartbeats(scored, scored, members.measure(scored.signal, scored.sampling_rate))
     return scored.drop(columns=["signal", "sampling_rate"])
 
 

@@ -18,7 +18,7 @@ def read_file(path):
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
-            raise UserError(f"{path} is a folder and holds no recordings that can be read")
+            raise UserError(f"{path} is a folder, not a recording; name a recording in it")
         kind = next((name for test, name in KINDS.items() if test(mode)), None)
         if kind:
             raise UserError(f"{path} is {kind} and no file, so it is not opened; name a file or -, standard input")

@@ -45,6 +45,7 @@ def main():
         tracker = tracking.start(arguments.wandb, f"{run.name}-evaluation", settings(models, table))
         rows, known = predict(models, table, seen, arguments.labels)
         known["models"] = [str(path) for path in arguments.model or [run.model]]
+        known["fingerprints"] = [saved.card.fingerprint for saved in models]
     metrics = measure(rows, known, arguments.threshold, arguments.against)
     draw(rows, metrics, run.figures)
     with writing(run.figures / "metrics.json") as temporary:
@@ -103,7 +104,7 @@ def read_flags():
         "--threshold",
         type=_share,
         metavar="P",
-        help="screen for fibrillation from this probability of A on (default: two chosen on the validation split)",
+        help="also screen for fibrillation from this probability of A on, besides two chosen on the validation split",
     )
     flags.add_argument(
         "--robustness", action="store_true", help="also score the recordings changed as other devices would change them"
@@ -199,13 +200,16 @@ def read_entry(arguments):
         try:
             values = json.loads(beside.read_text())
             known = {key: values[key] for key in ("labels", "protocol", "baselines", "thresholds")}
-            known["models"] = values.get("models", [])
+            known["thresholds"].pop("given", None)  # by a flag of that call
+            known |= {key: values[key] for key in ("models", "fingerprints") if key in values}
         except (OSError, ValueError, KeyError, TypeError):
             raise UserError(
                 f"{beside} is not of this version of evaluation.py; delete it, or score the run again"
             ) from None
     if "label" in rows and not (arguments.data or arguments.labels or arguments.folds or arguments.all):
         return run, rows, known or {"labels": "the file's own", "protocol": f"all of the file's recordings; {UNKNOWN}"}
+    if not arguments.run and (run.figures / "metrics.json").is_file() and _models(run.figures / "metrics.json"):
+        raise UserError(f"{run.figures}/ holds the evaluation of a model; pass --run NAME to write to figures/NAME/")
     labels = arguments.labels or "reference"
     table = dataset.read_recordings(arguments.data or dataset.DEFAULT_DATA, labels)
     folds = dataset.folds(table, arguments.folds) if arguments.folds else "all" if arguments.all else None
@@ -214,6 +218,14 @@ def read_entry(arguments):
     if arguments.all:
         protocol = f"all recordings that have a prediction; {UNKNOWN}"
     return run, rows, {"labels": labels, "protocol": protocol, "thresholds": known.get("thresholds", {})}
+
+
+def _models(path):
+    """The models whose evaluation a metrics.json is of; [] where they are not known."""
+    try:
+        return json.loads(path.read_text()).get("models", [])
+    except (OSError, ValueError, AttributeError):
+        return []
 
 
 def measure(rows, known, threshold=None, against=None):
@@ -232,6 +244,7 @@ def measure(rows, known, threshold=None, against=None):
         "labels": known["labels"],
         "protocol": known["protocol"],
         "models": known.get("models", []),
+        **({"fingerprints": known["fingerprints"]} if "fingerprints" in known else {}),
         **scoring.measure(true, probabilities, chosen),
         **({} if probabilities is None else scoring.area_intervals(true, probabilities)),
         "less_report": scoring.less_report(scoring.confusion_matrix(true, chosen)),

@@ -240,7 +240,7 @@ def fit_again(prepared, table, card, run, tracker, first):
 
     recipe, known = card.recipe, first.card()
     best = scoring.best_row(known.history, recipe.best_epoch)["epoch"]
-    say(f"the network of images is trained for {best} epochs, the best of {first.name}")
+    say(f"the network of images is trained up to epoch {best}, the best of {first.name}")
     scorer = training.Kept(lambda: runs.save(prepared.network.complete, card, run.model), tracker)
     given = prepared.trained, prepared.inputs, prepared.labels, recipe, scorer, run, card.fingerprint
     training.fit(*given, epochs=best)

@@ -3,7 +3,7 @@
     python report.py                        the run of `python main.py`: figures/paper/report.html
     python report.py --run improved
     python report.py --run improved paper   also beside another run, with paired differences
-    make report                             the shipped model, from its evaluation on: some ten minutes
+    make report                             the shipped model, from its evaluation on; and the report's, beside it
 
 The page stands alone and loads nothing. It shows what is there: run evaluation.py first, and gc_implementation.py, both
 also with --checks and --robustness, for all of it.
@@ -70,6 +70,9 @@ def describe(run, data=None):
     metrics = json.loads(path.read_text())
     models = [Path(each) for each in metrics.get("models", [run.model])]
     card = runs.read_card(models[0]) if len(models) == 1 and models[0].is_file() else None
+    if card and metrics.get("fingerprints", [card.fingerprint]) != [card.fingerprint]:
+        again = runs.command("evaluation.py", run.name, models if models != [run.model] else None)
+        raise UserError(f"{path} is of a model that {models[0]} held before; score the present one: {again}")
     draw_training(run, card)
     tables = [scores(metrics), members(metrics), screening(metrics), groups(metrics)]
     tables += [robustness(read(run.figures / "robustness.json")), checks(read(run.figures / "gradcam_checks.json"))]

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from scipy.io import savemat
 
-from shell import make_folders, parser, run_script
+from shell import UserError, make_folders, parser, run_script
 
 FS = 300  # samples per second
 UNITS = 1000  # integer units per mV
@@ -190,6 +190,8 @@ def main():
     arguments = flags.parse_args()
     if arguments.count < 1:
         flags.error("--count must be at least 1")
+    if (arguments.folder / "RECORDS").exists():
+        raise UserError(f"{arguments.folder} has recordings already; name another folder, or delete it")
     make_folders(arguments.folder)
     write_dataset(arguments.folder, arguments.count, arguments.seed)
     print(f"wrote {arguments.count} recordings, RECORDS and REFERENCE.csv to {arguments.folder}")

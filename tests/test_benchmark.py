@@ -209,3 +209,28 @@ def test_evaluation_of_a_file_needs_no_model(predictions, script, tmp_path, monk
     assert not re.search(r"(src|href)=.(?!data:|#)", page)  # nothing is loaded from elsewhere
     with pytest.raises(UserError, match=r"python evaluation\.py --run none"):
         report.describe(runs.Run("none"))
+
+
+def test_predictions_never_replace_the_evaluation_of_a_model_nor_keep_a_threshold_that_was_given(
+    tmp_path, script, refusal
+):
+    run = tmp_path / "figures/mine"
+    run.mkdir(parents=True)
+    rows = pd.DataFrame({"record": [f"A{n}" for n in range(40)], "label": [*"ANO~"] * 10})
+    for name in "ANO~":
+        rows[f"probability_{name}"] = np.where(rows.label == name, 0.7, 0.1)
+    rows.to_csv(run / "predictions.csv", index=False)
+    told = {"labels": "reference", "protocol": "mine", "baselines": {}, "thresholds": {"balanced": 0.2, "given": 0.3}}
+    (run / "metrics.json").write_text(json.dumps(told | {"models": ["models/mine.keras"], "fingerprints": ["f"]}))
+    before = (run / "metrics.json").read_bytes()
+    for given in ("figures/mine/predictions.csv", "mine.csv"):
+        rows.to_csv(tmp_path / "mine.csv", index=False)
+        process = script(tmp_path, "evaluation.py", "--predictions", given, "--all", "--data", "nowhere")
+        assert "figures/mine/ holds the evaluation of a model; pass --run NAME" in refusal(process)
+    assert (run / "metrics.json").read_bytes() == before
+    process = script(tmp_path, "evaluation.py", "--predictions", "figures/mine/predictions.csv", "--threshold", "0.4")
+    assert process.returncode == 0, process.stderr
+    process = script(tmp_path, "evaluation.py", "--predictions", "figures/mine/predictions.csv")
+    told = json.loads((run / "metrics.json").read_text())
+    assert told["thresholds"] == {"balanced": 0.2} and "given" not in process.stdout
+    assert told["models"] == ["models/mine.keras"] and told["fingerprints"] == ["f"]

@@ -938,7 +938,7 @@ def test_raw_amplitudes_are_not_checked(tmp_path):
 
 
 def test_paths(tmp_path):
-    refused("is a folder and holds no recordings that can be read", tmp_path)
+    refused("is a folder, not a recording; name a recording in it", tmp_path)
     refused("matches no file; name a recording", tmp_path / "*.hea.csv")
     refused("none.csv does not exist; name a recording", tmp_path / "none.csv")
     refused("none.mat does not exist", tmp_path / "none.mat", fs=300)
