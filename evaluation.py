@@ -214,7 +214,7 @@ def read_entry(arguments):
     table = dataset.read_recordings(arguments.data or dataset.DEFAULT_DATA, labels)
     folds = dataset.folds(table, arguments.folds) if arguments.folds else "all" if arguments.all else None
     rows = benchmark.match(rows, path, table, folds)
-    protocol = f"test parts of {arguments.folds.name}" if arguments.folds else "the report's test split"
+    protocol = f"test parts of {arguments.folds.name}" if arguments.folds else "the test split, drawn as in the report"
     if arguments.all:
         protocol = f"all recordings that have a prediction; {UNKNOWN}"
     return run, rows, {"labels": labels, "protocol": protocol, "thresholds": known.get("thresholds", {})}
