@@ -15,7 +15,6 @@ import dataset
 import model
 import preprocessing
 import recipes
-from f1_sweeping_callback import PhysioNetF1SweepCallback
 from keras_setup import keras
 from recipes import CLASSES
 from scoring import merit
@@ -123,7 +122,7 @@ class Checkpoint(keras.callbacks.Callback):
         super().__init__()
         self.scorer, self.recipe, self.run, self.fingerprint, self.rows = scorer, recipe, run, fingerprint, []
         self.epochs = epochs
-        self.scored = ("avg_F1_score", "val_loss") if isinstance(scorer, PhysioNetF1SweepCallback) else ()
+        self.scored = () if isinstance(scorer, Kept) else ("avg_F1_score", "val_loss")
 
     def variables(self):
         return [*self.model.variables, *self.model.optimizer.variables]
