@@ -246,7 +246,7 @@ def fit_again(prepared, table, card, run, tracker, first):
     training.fit(*given, epochs=best)
     saved, sequence = with_heartbeats(card, run, table)
     card = known._replace(recipe=recipe, fingerprint=card.fingerprint, measured=saved.card.measured)
-    runs.finish(run.model, card, saved.trees, light_copy(recipe, run), sequence)
+    runs.finish(run.model, card, saved.trees, light_copy(saved, run), sequence)
     return card
 
 
@@ -277,7 +277,7 @@ def finish(card, run, train, validation):
         scores=scoring.epoch_scores(scoring.confusion_matrix(labels, probabilities.argmax(1))),
         thresholds=scoring.thresholds(labels, probabilities.round(6)),
     )
-    runs.finish(run.model, card, saved.trees, light_copy(recipe, run), sequence)
+    runs.finish(run.model, card, saved.trees, light_copy(saved, run), sequence)
     return card
 
 
@@ -307,14 +307,14 @@ def with_heartbeats(card, run, train, validation=None):
     return saved._replace(card=card), sequence
 
 
-def light_copy(recipe, run):
-    """The network of the run's model as ONNX, by which predict.py needs no Keras; None where it is large."""
+def light_copy(saved, run):
+    """The network of `saved`, the model of a run, as ONNX for predict.py without Keras; None where it is large."""
     import model
 
-    if not model.BACKBONES[recipe.backbone].small:
+    if not model.BACKBONES[saved.card.recipe.backbone].small:
         return None
     try:
-        return model.to_onnx(runs.load(run.model).network)
+        return model.to_onnx(saved.network)
     except ImportError as error:  # what Keras's backend needs for it; a training must not be lost for that
         say(f"note: {run.model} gets no ONNX copy of its network ({error})")
         return None

@@ -118,10 +118,10 @@ class Checkpoint(keras.callbacks.Callback):
     its optimizer, the rows, and the training's `fingerprint`.
     """
 
-    def __init__(self, scorer, recipe, run=None, fingerprint="", epochs=0):
+    def __init__(self, scorer, recipe, epochs, run, fingerprint):
         super().__init__()
-        self.scorer, self.recipe, self.run, self.fingerprint, self.rows = scorer, recipe, run, fingerprint, []
-        self.epochs = epochs
+        self.scorer, self.recipe, self.epochs, self.run, self.fingerprint = scorer, recipe, epochs, run, fingerprint
+        self.rows = []
         self.scored = () if isinstance(scorer, Kept) else ("avg_F1_score", "val_loss")
 
     def variables(self):
@@ -264,7 +264,7 @@ def fit(trained, inputs, labels, recipe, scorer, run=None, fingerprint="", bar=T
     )
     scorer.set_model(trained)
     trained.optimizer.build(trained.trainable_variables)
-    checkpoint = Checkpoint(scorer, recipe, run, fingerprint, epochs)
+    checkpoint = Checkpoint(scorer, recipe, epochs, run, fingerprint)
     checkpoint.set_model(trained)
     checkpoint.restore()
     done = len(checkpoint.rows)

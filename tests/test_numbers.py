@@ -165,12 +165,9 @@ def known_flags(script):
     """The flags in the source of a script, and in that of the rooms whose `add_flags` it calls."""
     text = (PROJECT / script).read_text()
     text += "".join((PROJECT / f"{room}.py").read_text() for room in re.findall(r"(\w+)\.add_flags?\(", text))
-    names = [field.replace("_", "-") for field in vars(Recipe())] if "recipes.add_flags" in text else []
-    return {
-        *re.findall(r'"(--[a-z0-9-]+)"', text),
-        *(f"--{no}{name}" for name in names for no in ("", "no-")),
-        "--help",
-    }
+    fields = vars(Recipe()).items() if "recipes.add_flags" in text else []
+    names = [name for name, _ in fields] + [f"no-{name}" for name, value in fields if isinstance(value, bool)]
+    return {*re.findall(r'"(--[a-z0-9-]+)"', text), *(f"--{name.replace('_', '-')}" for name in names), "--help"}
 
 
 def test_flags_of_commands_exist():
