@@ -102,6 +102,23 @@ def start_offline(name, config, group):
         return None
 
 
+def tell(tracker, give):
+    """Call `give()`, which tells a W&B run something in mid-training; the run to tell on, None where that failed.
+
+    What fails there is said, and no training ends by it. tracker: the run, or None.
+    """
+    if not tracker:
+        return None
+    try:
+        give()
+    except Exception as error:
+        if type(error) is Exception and not error.args:  # by which W&B's agent ends the thread of a trial
+            raise
+        say(f"Weights & Biases is told no more of this training ({type(error).__name__}: {str(error)[:120]!r})")
+        return None
+    return tracker
+
+
 def hand_over(tracker, give):
     """Call `give()`, which hands results to a W&B run, and end it; what fails there is said, for they are kept here."""
     try:
