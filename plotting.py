@@ -651,11 +651,14 @@ def sweep_progress(table, score, path, lowest=False):
 
 
 def sweep_slices(table, parameters, score, path):
-    """The score against each parameter; all as `sweep_top_runs` takes it, with the state of each trial."""
+    """The score against each parameter; all as `sweep_top_runs` takes it, with the state of each trial.
+
+    The index of `table` tells in which order they began.
+    """
     columns = min(4, len(parameters))
     lines = -(-len(parameters) // columns)
     drawing, axes = figure(3.1 * columns + 0.8, 2.9 * lines, nrows=lines, ncols=columns, sharey=True, squeeze=False)
-    trials = np.arange(len(table)) if "trial" not in table else table.trial.rank().to_numpy()
+    trials = table.index.to_series().rank().to_numpy()
     stopped = (table.state == "pruned").to_numpy()
     for axis, (name, logarithmic) in itertools.zip_longest(axes.flat, parameters.items(), fillvalue=(None, None)):
         if name is None:

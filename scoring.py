@@ -26,6 +26,8 @@ OVERALL = {
     "macro_AUC": "AUC (macro)",
 }
 
+LEAST = 1e-7  # the probability that a loss takes for any below it
+
 REPORT_MATRIX = np.array([[72, 22, 51, 3], [31, 838, 128, 13], [59, 178, 245, 9], [4, 19, 12, 22]])
 REPORT_AUC = np.array([0.86, 0.84, 0.74, 0.95])
 
@@ -81,7 +83,7 @@ def best_row(rows, best_epoch):
 def log_loss(true, probabilities):
     """Mean cross-entropy of `probabilities` (n, 4) against the indices of classes `true` (n,)."""
     chosen = np.asarray(probabilities)[np.arange(len(true)), true]
-    return float(-np.log(np.maximum(chosen, 1e-7)).mean())
+    return float(-np.log(np.maximum(chosen, LEAST)).mean())
 
 
 def interval(matrix, score, draws=2000, seed=0):

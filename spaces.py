@@ -1,12 +1,16 @@
 """The sweep file: what is searched, by which method and metric; read as something that anyone may have written."""
 
 import contextlib
+import itertools
+import math
+import random
 from dataclasses import replace
 
 import optuna
 import yaml
 
 import recipes
+import runs
 from scoring import SCORES
 from shell import UserError
 
@@ -26,6 +30,7 @@ TUNABLE = {
 }
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 LARGEST, DEEPEST = 64 * 1024, 12  # bytes of a sweep file, and levels in it
+COMBINED = 1000  # combinations of values that are tried, of which a sweep may have any number
 
 
 @contextlib.contextmanager
@@ -89,11 +94,33 @@ def check(config, where, recipe):
         ):
             halving(config["early_terminate"])
     require(isinstance(parameters, dict) and parameters, "parameters is missing or empty")
-    first = {name: _check_space(name, space, where) for name, space in parameters.items()}
+    values = {name: _check_space(name, space, where) for name, space in parameters.items()}
     require(any("value" not in space for space in parameters.values()), "parameters has nothing to search")
+    if both := sorted(recipe.changes.keys() & parameters.keys()):
+        raise UserError(f"{both[0]} is a flag and in {where}; take it out of one")
     kind(config, recipe, where)
-    with refusals(f"{where}: parameters do not go together", ValueError):
-        replace(recipe, **first)
+    for settings in _combinations(values):
+        if clash := _clash(recipe, settings):
+            others = {name: [settings | {name: value} for value in values[name]] for name in settings}
+            guilty = [name for name in others if not all(_clash(recipe, other) for other in others[name])]
+            told = " and ".join(f"{name} {settings[name]}" for name in guilty) or "parameters"
+            raise UserError(f"{where}: {told} cannot be used: {clash}")
+
+
+def _clash(recipe, settings):
+    """Why `recipe` cannot have `settings`, or None."""
+    try:
+        runs.check_images(replace(recipe, **settings))
+    except ValueError as error:
+        return str(error)
+
+
+def _combinations(values):
+    """Settings of one of the `values` of each parameter: all, or `COMBINED` drawn ones."""
+    if math.prod(map(len, values.values())) <= COMBINED:
+        return [dict(zip(values, each, strict=True)) for each in itertools.product(*values.values())]
+    draw = random.Random(0).choice
+    return [{name: draw(choices) for name, choices in values.items()} for _ in range(COMBINED)]
 
 
 def shown(value):
@@ -103,7 +130,7 @@ def shown(value):
 
 
 def _check_space(name, space, where):
-    """The first value of the parameter `name`; `UserError` unless every value in its `space` is one it may have."""
+    """The values of the parameter `name`, or their bounds; `UserError` unless it may have all of its `space`."""
     if name not in TUNABLE:
         raise UserError(
             f"{where}: parameters.{str(name)[:80]} is not a setting of the training; these are {', '.join(TUNABLE)}"
@@ -112,12 +139,12 @@ def _check_space(name, space, where):
     if not isinstance(space, dict):
         raise UserError(expected)
     values = space.get("values", [space[key] for key in ("value", "min", "max") if key in space])
-    with refusals(expected, ValueError, TypeError):
+    with refusals(expected, ValueError, TypeError, OverflowError):
         for value in values:
             recipes.check(name, value)
         drawn = suggest(optuna.create_study().ask(), {name: space})
         recipes.check(name, drawn[name])
-        return values[0]
+        return values
 
 
 def kind(config, recipe, where="the sweep"):
@@ -138,16 +165,16 @@ def kind(config, recipe, where="the sweep"):
 
 
 def halving(rule):
-    """(epochs before a trial may be stopped, eta) of W&B's `early_terminate`; `ValueError` where it is another rule.
+    """(epochs before a trial may be stopped, eta, epochs from which on none is) of W&B's `early_terminate`.
 
     A trial goes on after so many epochs, and after eta times as many, eta² times … if it is then among the best
-    1/eta of all that came as far.
+    1/eta of all that came as far. Raises `ValueError` where it is another rule.
     """
     match rule:
         case {"type": "hyperband", "min_iter": int(first), **rest}:
-            brackets = None
+            brackets, end = None, math.inf
         case {"type": "hyperband", "max_iter": int(first), "s": int(brackets), **rest}:
-            pass
+            end = first
         case _:
             raise ValueError("a key is missing, unknown, or no whole number")
     eta, strict = rest.pop("eta", 3), rest.pop("strict", False)
@@ -160,7 +187,7 @@ def halving(rule):
             first, brackets = first // eta, brackets - 1
     if not 1 <= first <= 100_000:
         raise ValueError("min_iter and max_iter must be 1 to 100000")
-    return first, eta
+    return first, eta, end
 
 
 def suggest(trial, parameters):

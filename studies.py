@@ -5,6 +5,7 @@ import functools
 import multiprocessing
 import os
 import random
+import re
 import threading
 import time
 import uuid
@@ -21,10 +22,19 @@ from spaces import halving, refusals, suggest
 DONE = TrialState.COMPLETE, TrialState.PRUNED
 BEGUN = *DONE, TrialState.RUNNING
 HEARTBEAT, GRACE = 4, 150  # seconds between a trial's signs of life, and without one until it counts as failed
+# What tells the trials of a sweep from others, as a message has it.
+MADE_WITH = {
+    "parameters": "parameters",
+    "metric": "metric",
+    "early_terminate": "early_terminate",
+    "repeats": "--repeats",
+    "features": "recordings, labels, split or fixed settings",
+}
 AWAY = 120  # seconds to wait for a server that does not answer; below GRACE, so that its return finds all trials alive
 BUSY = 60  # seconds to wait for an SQLite database that another worker is writing to, or creating
 SERVER = sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError  # what is raised when it goes away
-DATABASE_ERRORS = sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, ImportError
+FAULTS = sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError
+DATABASE_ERRORS = *FAULTS, ImportError
 
 
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # the heartbeat's
@@ -35,19 +45,25 @@ warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning
 
 def address(url):
     """`url` with the driver that is installed; `UserError` for a database that is not supported."""
-    dialect = url.partition(":")[0].partition("+")[0]
-    if dialect not in ("sqlite", "postgresql") or "://" not in url:
+    # Of an SQLite database without a file, each process would have one of its own.
+    if not re.match(r"postgresql(\+[a-z]+)?://|sqlite:///(?!:memory:|file:|$)", url):
         raise UserError(
-            f"--storage {url} is no database that a sweep can use; pass sqlite:///FILE or postgresql://USER@HOST/NAME"
+            f"--storage {shown(url)} is no database that a sweep can use; pass sqlite:///FILE or "
+            "postgresql://USER@HOST/NAME"
         )
     # SQLAlchemy's default driver for PostgreSQL changes with its version.
     return url.replace("postgresql://", "postgresql+psycopg://", 1)
 
 
+def shown(url):
+    """`url` without its password."""
+    return re.sub(r"(://[^/@:]*:(?=[^/]*@)|\bpassword=)[^@&]*", r"\1…", url)
+
+
 def serving(url):
     """Turn what the database `url` raises into one sentence."""
     advice = ' (PostgreSQL needs pip install "psycopg[binary]")' if url.startswith("postgresql") else ""
-    return refusals(f"the database {url} does not serve{advice}", *DATABASE_ERRORS)
+    return refusals(f"the database {shown(url)} does not serve{advice}", *DATABASE_ERRORS)
 
 
 def open_study(url, name, goal="maximize"):
@@ -61,7 +77,7 @@ def open_study(url, name, goal="maximize"):
             if not url.startswith("sqlite"):
                 _make_patient(storage)
             return optuna.create_study(storage=storage, study_name=name, direction=goal, load_if_exists=True)
-        except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        except FAULTS as error:
             if not _is_being_created(error) or time.monotonic() > until:
                 raise
             time.sleep(random.uniform(0.05, 0.5))
@@ -89,7 +105,7 @@ def _patient(call):
         while True:
             try:
                 return call(*arguments, **options)
-            except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+            except FAULTS as error:
                 away = isinstance(error, SERVER) or isinstance(error.__cause__, SERVER)
                 if not away or time.monotonic() - began > AWAY:
                     raise
@@ -121,7 +137,7 @@ def pruner(rule):
     """
     if rule is None:
         return optuna.pruners.NopPruner()
-    first, eta = halving(rule)
+    first, eta, _ = halving(rule)
     return optuna.pruners.SuccessiveHalvingPruner(min_resource=first, reduction_factor=eta)
 
 
@@ -138,14 +154,16 @@ def sweep(url, name, made_with, config, count, workers, seed, trial, shared, fla
     made_with = {key: config[key] for key in ("parameters", "metric", "early_terminate") if key in config} | made_with
     with serving(url):
         study = open_study(url, name, config["metric"]["goal"])
-        if study.user_attrs.get("made_with", made_with) != made_with:
+        begun, before = study.get_trials(), study.user_attrs.get("made_with")
+        if begun and not before:
+            raise UserError(f"the study {name} in {shown(url)} is not of this program; pass another --run")
+        if others := [told for key, told in MADE_WITH.items() if before and before.get(key) != made_with.get(key)]:
             raise UserError(
-                f"the sweep in {url} was made with other parameters, data or weights; pass another --run, or --report "
-                "to see it"
+                f"the sweep in {shown(url)} was made with other {' and '.join(others)}; pass another --run, or "
+                "--report to see it"
             )
         study.set_user_attr("made_with", made_with)
         study.set_user_attr("flags", flags)
-        begun = study.get_trials()
         if not shared:
             _give_back(study, [each for each in begun if each.state == TrialState.RUNNING])  # a killed command's
         done = len(study.get_trials(states=DONE))
@@ -171,13 +189,15 @@ def sweep(url, name, made_with, config, count, workers, seed, trial, shared, fla
 def stored(url, name):
     """({parameters, metric …}, flags of main.py, rows) of the study `name` in the database `url`, as it is now."""
     if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
-        raise UserError(f"there is no sweep in {url}; make one, or pass its --run or --storage")
+        raise UserError(f"there is no sweep in {shown(url)}; make one, or pass its --run or --storage")
     with serving(url):
         storage = optuna.storages.RDBStorage(address(url))
         try:
             study = optuna.load_study(storage=storage, study_name=name)
         except KeyError:
-            raise UserError(f"there is no sweep {name} in {url}; pass its --run") from None
+            raise UserError(f"there is no sweep {name} in {shown(url)}; pass its --run") from None
+        if "made_with" not in study.user_attrs:
+            raise UserError(f"the study {name} in {shown(url)} has no sweep of this program; pass its --run")
         return study.user_attrs["made_with"], study.user_attrs.get("flags", ""), rows(study)
 
 
@@ -193,15 +213,23 @@ def rows(study):
 def _worker(url, name, config, count, seed, trial, own):
     """Make trials of a sweep until `count` have ended, in a process of its own, which its trials know as `own`."""
     ended = []  # the states of the trials made here
+    end = halving(config["early_terminate"])[2] if "early_terminate" in config else 0
 
     def objective(each):
+        try:
+            return made(each)
+        except FAULTS as error:  # Optuna would pass over it in silence
+            say(f"trial {each.number} failed: the database does not serve ({str(error.__cause__ or error)[:120]!r})")
+            raise
+
+    def made(each):
         # Two processes may begin a trial at the same moment, when only one more is wanted.
         if sum(other.number < each.number for other in study.get_trials(states=BEGUN)) >= count:
             raise RuntimeError("one trial too many")
         each.set_user_attr("worker", own)
         settings = suggest(each, config["parameters"])
         each.set_user_attr("row", settings)
-        row = trial(each.number, settings, functools.partial(_report, each))
+        row = trial(each.number, settings, functools.partial(_report, each, end))
         each.set_user_attr("row", settings | row)
         if "stopped_at" in row:
             raise optuna.TrialPruned
@@ -225,10 +253,10 @@ def _worker(url, name, config, count, seed, trial, own):
                 ended.append(TrialState.FAIL)
 
 
-def _report(trial, epoch, score):
-    """Tell the study a trial's best score up to `epoch`; whether the trial should stop."""
+def _report(trial, end, epoch, score):
+    """Tell the study a trial's best score up to `epoch`; whether it should stop there, as it may before epoch `end`."""
     trial.report(score, epoch)
-    return trial.should_prune()
+    return epoch < end and trial.should_prune()
 
 
 def _of_worker(study, own):

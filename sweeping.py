@@ -15,6 +15,7 @@ sweep_contour.png, and prints the best settings as a command line for main.py.
 
 import contextlib
 import functools
+import math
 import multiprocessing
 import os
 import re
@@ -33,6 +34,7 @@ import pandas as pd
 import dataset
 import recipes
 import runs
+import scoring
 import spaces
 import studies
 import tracking
@@ -41,6 +43,10 @@ from spaces import GOALS, TUNABLE, refusals
 
 DEFAULT_CONFIG = Path(__file__).with_name("sweep.yaml")
 FIXED = ("labels", "seed", "backbone", "weights")  # which a trial on W&B also shows
+SHORT = (
+    "epochs",
+    "weight_average",
+)  # what a sweep file fixes for short trials alone, and no full training takes from it
 FIGURES = ("top_runs", "importance", "progress", "slices", "contour")
 
 # What all trials share: kind, as `spaces.kind` has it; learn, a function of (recipe, tracker) that trains once and
@@ -52,11 +58,9 @@ Task = namedtuple("Task", "kind learn recipe metric repeats")
 def main():
     arguments, recipe = parse()
     if arguments.report:
-        config, rows, flags = stored(arguments)
+        config, rows, flags = stored(arguments, recipe)
         return finish(arguments.run, config, rows, flags)
     config = spaces.read(arguments.config, recipe)
-    if both := sorted(set(recipe.changes) & set(config["parameters"])):
-        raise UserError(f"{both[0]} is a flag and in {arguments.config}; take it out of one")
     if arguments.trial:
         signal.signal(signal.SIGTERM, stop)  # by which W&B's agent ends a trial early
         return wandb_trial(prepare(recipe, arguments.data, config, arguments.repeats)[0])
@@ -99,6 +103,9 @@ def parse():
         flags.error("--count, --workers and --repeats must be above 0")
     if arguments.storage:
         studies.address(arguments.storage)
+        own = Path(database(None, arguments.run).removeprefix("sqlite:///"))
+        if Path(arguments.storage.removeprefix("sqlite:///")).absolute() == own.absolute():
+            arguments.storage = None  # one command at a time, as without the flag
     return arguments, recipe
 
 
@@ -141,11 +148,13 @@ def database(storage, name):
 # ── Results ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def stored(arguments):
+def stored(arguments, recipe):
     """(search, rows of the trials, flags of main.py) of a sweep that was made before, or that is in work."""
     if arguments.sweep_id:
         choose_engine("wandb", arguments.sweep_id, arguments.storage)
-        return *wandb_results(arguments.sweep_id), fixed_flags(recipes.RECIPES[arguments.recipe], arguments.data)
+        config, rows = wandb_results(arguments.sweep_id)
+        spaces.check(config, f"sweep {arguments.sweep_id}", recipe)
+        return config, rows, fixed_flags(recipe, arguments.data)
     config, flags, rows = studies.stored(database(arguments.storage, arguments.run), arguments.run)
     return config, rows, flags
 
@@ -171,7 +180,10 @@ def finish(name, config, rows, flags):
         f"{len(finished)} trials finished, {stopped.sum()} stopped early; best {metric} {best[score]:.4f} in trial "
         f"{best.trial}{luck(finished, metric)}; wrote sweeps/{name}.csv and figures/{name}/sweep_*.png"
     )
-    settings = {parameter: best[parameter] for parameter in TUNABLE if parameter in {*parameters} - {"epochs"}}
+    short = {parameter for parameter in SHORT if "value" in parameters.get(parameter, {})}
+    settings = {name: TUNABLE[name](best[name]) for name in TUNABLE if name in parameters.keys() - short}
+    if short:
+        say(f"note: {' and '.join(sorted(short))} of these short trials are left out of the command")
     print(f"next: python main.py{recipes.as_flags(settings)}{flags} --run {name}-best")
 
 
@@ -180,13 +192,13 @@ def luck(finished, metric):
     if f"sd_{metric}" not in finished:
         say("how far the same settings differ by luck is not known; --repeats 3 measures it, at three times the cost")
         return ""
-    repeats = finished.trainings.iloc[0]
+    repeats = finished.trainings.fillna(1).to_numpy()  # one, where another agent was started without --repeats
     spread = np.sqrt((finished[f"sd_{metric}"] ** 2).mean())  # of one training
-    behind = (finished[f"best_{metric}"] - finished[f"best_{metric}"].iloc[0]).abs()
-    near = (behind <= 2 * spread * np.sqrt(2 / repeats)).sum() - 1
+    behind = (finished[f"best_{metric}"] - finished[f"best_{metric}"].iloc[0]).abs().to_numpy()
+    near = (behind <= 2 * spread * np.sqrt(1 / repeats + 1 / repeats[0])).sum() - 1
     return (
-        f", the mean of {repeats:.0f} trainings; another seed changes a training by {spread:.4f} (standard deviation), "
-        f"so {near} more trials may be as good as the best"
+        f", the mean of {repeats[0]:.0f} training{'s' if repeats[0] > 1 else ''}; another seed changes a training by "
+        f"{spread:.4f} (standard deviation), so {near} more trials may be as good as the best"
     )
 
 
@@ -284,7 +296,6 @@ def _fit(prepared, recipe, tracker):
 
 def learn_trees(train, labels, validation, validation_labels, recipe, tracker):
     """Fit trees to the heartbeats `train`, `measuring.Measured`; they have one epoch."""
-    import scoring
     import trees
 
     probabilities = trees.classify(trees.fit(train, labels, recipe), validation)
@@ -299,53 +310,64 @@ def train(name, task, settings, tracker, report=lambda epoch, score: False):
     is told the best score up to an epoch of the first training, and whether to stop there; the result then has the
     epoch as `stopped_at`. Of several trainings the result has the means, and the metric's standard deviation.
     """
-    began, histories = time.monotonic(), []
+    began, histories, listener = time.monotonic(), [], tracker
 
     def log(row, step):
+        nonlocal listener
         histories[-1].append(row)
         if len(histories) == 1:
-            if tracker:
-                tracker.log(row, step=step)
-            if report(step, scores(histories[0])[f"best_{task.metric}"]):
+            listener = tracking.tell(listener, lambda: listener.log(row, step=step))
+            late = report(step, scores(histories[0], recipe.best_epoch)[f"best_{task.metric}"])
+            if late and step < last:
                 raise Stopped
 
     try:
         if unknown := sorted(set(settings) - set(TUNABLE)):
             raise UserError(f"the sweep's parameter {unknown[0]} is not a setting of the training")
+        recipe = replace(task.recipe, **settings)
+        last = 1 if task.kind == "trees" else recipe.epochs
         for repeat in range(task.repeats):
             histories.append([])
-            seed = (task.recipe.seed + repeat) % 2**32
-            task.learn(replace(task.recipe, **settings, seed=seed), SimpleNamespace(log=log))
+            task.learn(replace(recipe, seed=(recipe.seed + repeat) % 2**32), SimpleNamespace(log=log))
         stopped = {}
     except BaseException as error:
         # W&B's agent ends the thread of a trial by an exception without words.
         early = isinstance(error, Stopped) or (tracker and type(error) is Exception and not error.args)
-        if not early or not histories[0]:
-            say(f"trial {name} failed: {error}")
+        if not early or not any(histories):
+            say(f"trial {name} failed: {str(error) or type(error).__name__}")
             if tracker:
-                tracker.finish(exit_code=1)
+                with contextlib.suppress(Exception):
+                    tracker.finish(exit_code=1)
             raise
         stopped = {"stopped_at": len(histories[0])}
         del histories[1:]
         say(f"trial {name} stopped after epoch {len(histories[0])}: it does not keep up with the best")
-    result = result_of(histories, task.metric) | stopped | {"seconds": round(time.monotonic() - began, 2)}
-    if tracker:
+    each = [scores(history, recipe.best_epoch) for history in histories]
+    result = result_of(each, task.metric) | stopped | {"seconds": round(time.monotonic() - began, 2)}
+
+    def give():
         tracker.log({}, commit=True)  # the last epoch's row, which would else overwrite the summary
         # A sweep reads its metric from the summary, where the best epoch's stands for the run, as in main.py.
         tracker.summary.update(result | {score: result[f"best_{score}"] for score in GOALS})
-        tracker.finish()
+
+    if tracker:
+        tracking.hand_over(tracker, give)
     return result
 
 
-def scores(history):
-    """{best_SCORE, last_SCORE: value} of the rows of a training's epochs; the best is the one that main.py keeps."""
-    chosen = {"best": max(history, key=lambda row: row["avg_F1_score"]), "last": history[-1]}
-    return {f"{which}_{score}": float(row[score]) for which, row in chosen.items() for score in GOALS}
+def scores(history, best_epoch):
+    """{best_SCORE, last_SCORE: value} of the rows of a training's epochs; the best is the one that main.py keeps.
+
+    best_epoch: as the recipe has it. A loss that is NaN, of a training that diverged, is the largest there can be.
+    """
+    chosen = {"best": scoring.best_row(history, best_epoch), "last": history[-1]}
+    values = {f"{which}_{score}": float(row[score]) for which, row in chosen.items() for score in GOALS}
+    return {name: -math.log(scoring.LEAST) if math.isnan(value) else value for name, value in values.items()}
 
 
-def result_of(histories, metric):
+def result_of(each, metric):
     """The means of the `scores` of several trainings, and of `metric` the standard deviation."""
-    each = pd.DataFrame([scores(history) for history in histories])
+    each = pd.DataFrame(each)
     spread = {f"sd_{metric}": each[f"best_{metric}"].std(), "trainings": len(each)} if len(each) > 1 else {}
     return each.mean().to_dict() | {key: float(value) for key, value in spread.items()}
 
@@ -412,7 +434,7 @@ def wandb_results(sweep):
     rows = []
     with refusals(f"W&B refused the trials of sweep {sweep}", Exception):
         found = wandb.Api().sweep(sweep)
-        for record in found.runs:
+        for record in sorted(found.runs, key=lambda record: record.created_at):
             settings = {name: record.config.get(name) for name in found.config["parameters"]}
             kept = "best_|last_|sd_|trainings|stopped_at|seconds"
             scores = {key: value for key, value in record.summary.items() if re.match(kept, key)}

@@ -88,7 +88,7 @@ def replay():
             values = curve(spaces.suggest(trial, SPACE))
             for epoch, value in enumerate(values, 1):
                 best.append(max([value, *best[-1:]]))
-                if studies._report(trial, epoch, value):
+                if studies._report(trial, np.inf, epoch, value):
                     study.tell(trial, state=TrialState.PRUNED)
                     break
             else:
@@ -165,6 +165,7 @@ def test_all_sweep_files_are_valid_and_the_first_is_the_reports():
         ("[16, 32] -> []", "parameters.batch_size .* must contain one or more elements"),
         ("values: [16, 32] -> values: 16", "parameters.batch_size is {'values': 16}; expected value, values, or min"),
         ("\n    values: [16, 32] ->  16", "parameters.batch_size is 16; expected value, values, or min"),
+        ("max: 0.01 -> max: 1" + 400 * "0", "parameters.learning_rate .* too large to convert to float"),
         ("max: 0.01 -> max: 0.00001", "parameters.learning_rate .* must hold, but got .low=0.0001, high=1e-05"),
         ("min: 0.0001 -> min: 1e-4", "parameters.learning_rate .* must be float, not '1e-4'"),
         ("distribution: uniform -> distribution: normal", "parameters.learning_rate .* unknown keys or distribution"),
@@ -179,7 +180,18 @@ def test_all_sweep_files_are_valid_and_the_first_is_the_reports():
             "values: [128, 256, 512, 1024] -> {distribution: uniform, min: 5, max: 9}",
             "parameters.num_neurons .* int_uniform .* num_neurons must be int, not",
         ),
-        ("value: 10 -> value: 10\n  warm_up: {value: 0.1}", "warm_up belongs to --schedule cosine"),
+        (
+            "value: 10 -> value: 10\n  warm_up: {value: 0.1}",
+            "parameters cannot be used: warm_up belongs to --schedule cosine",
+        ),
+        (
+            "value: 10 -> value: 10\n  trace: {values: [false, true]}",
+            "sweep.yaml: trace True cannot be used: trace is for the compact",
+        ),
+        (
+            "value: 10 -> value: 10\n  seconds: {min: 60, max: 600}\n  noverlap: {min: 75, max: 149}",
+            "seconds 600 and noverlap 149 cannot be used: its images would",
+        ),
         ("name: ecg-f1 -> early: yes", "unknown key 'early'"),
         ("name: ecg-f1 -> run_cap: 3", "unknown key 'run_cap'"),
         ("parameters: -> parameters: []\nprogram:", "parameters is missing or empty"),
@@ -229,9 +241,9 @@ def test_a_config_is_refused_in_a_sentence_whoever_wrote_it(tmp_path, text, word
 
 
 def test_early_termination_has_the_brackets_of_wandb():
-    assert spaces.halving({"type": "hyperband", "min_iter": 3}) == (3, 3)
-    assert spaces.halving({"type": "hyperband", "max_iter": 27, "s": 2, "strict": True}) == (3, 3)
-    assert spaces.halving({"type": "hyperband", "max_iter": 5, "s": 9, "eta": 2}) == (1, 2)
+    assert spaces.halving({"type": "hyperband", "min_iter": 3}) == (3, 3, np.inf)
+    assert spaces.halving({"type": "hyperband", "max_iter": 27, "s": 2, "strict": True}) == (3, 3, 27)
+    assert spaces.halving({"type": "hyperband", "max_iter": 5, "s": 9, "eta": 2}) == (1, 2, 5)
 
 
 def test_the_settings_of_the_head_and_the_training_can_be_searched():
@@ -381,14 +393,51 @@ def test_one_seed_makes_one_sweep_and_more_trials_leave_it_as_it_is(quick_sweep)
 def test_a_sweep_is_not_continued_with_other_parameters_data_or_weights(quick_sweep):
     quick_sweep("a", 1)
     parameters = spaces.read(PROJECT / "sweep.yaml", Recipe())["parameters"]
-    for change in (
-        {"features": "of others"},
-        {"metric": {"name": "F1_0", "goal": "maximize"}},
-        {"parameters": parameters | {"epochs": {"value": 3}}},
+    for change, words in (
+        ({"features": "of others"}, "recordings, labels, split or fixed settings"),
+        ({"metric": {"name": "F1_0", "goal": "maximize"}}, "metric"),
+        ({"parameters": parameters | {"epochs": {"value": 3}}}, "parameters"),
+        ({"early_terminate": {"type": "hyperband", "min_iter": 3}, "features": "x"}, "early_terminate and recordings"),
     ):
-        with pytest.raises(UserError, match="made with other parameters, data or weights; pass another --run"):
+        with pytest.raises(UserError, match=f"made with other {words}.*; pass another --run"):
             quick_sweep("a", 2, **change)
     assert len(quick_sweep("a", 2)) == 2
+
+
+def test_a_sweep_goes_on_once_the_disk_that_was_full_has_room(quick_sweep, capsys):
+    before = quick_sweep("a", 2)
+    with sqlite3.connect("sweeps/a.db") as database:
+        pages = database.execute("PRAGMA page_count").fetchone()[0] + 2
+
+    @sqlalchemy.event.listens_for(sqlalchemy.engine.Engine, "connect")
+    def fill(connection, _):
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+
+    try:
+        with pytest.raises(
+            UserError, match="the workers stopped before 40 trials were finished; run the same command again"
+        ):
+            quick_sweep("a", 40)
+    finally:
+        sqlalchemy.event.remove(sqlalchemy.engine.Engine, "connect", fill)
+    assert capsys.readouterr().err.count("database or disk is full") == 3
+    meanwhile = studies.stored("sqlite:///sweeps/a.db", "a")[2]
+    rows = quick_sweep("a", len(meanwhile) + 2)
+    kept = [row for row in meanwhile if row["state"] == "complete"]
+    assert kept[:2] == before and [row for row in rows if row in kept] == kept
+    finished = [row["learning_rate"] for row in rows if row["state"] == "complete"]
+    assert len(finished) == len(set(finished)) == len(meanwhile) + 2
+
+
+def test_a_study_of_another_program_is_refused(quick_sweep):
+    theirs = studies.open_study("sqlite:///sweeps/a.db", "a")
+    with pytest.raises(UserError, match="has no sweep of this program"):
+        studies.stored("sqlite:///sweeps/a.db", "a")
+    assert len(quick_sweep("a", 1)) == 1  # it was empty, as one is whose command was killed while it began
+    theirs = studies.open_study("sqlite:///sweeps/b.db", "b")
+    theirs.tell(theirs.ask(), 0.5)
+    with pytest.raises(UserError, match=r"the study b in sqlite:///sweeps/b\.db is not of"):
+        quick_sweep("b", 1)
 
 
 def test_a_worker_gives_up_after_three_failures_of_its_own(quick_sweep):
@@ -466,10 +515,21 @@ def test_a_trial_that_is_stopped_says_where_and_is_kept(quick_sweep):
                 return {"best_avg_F1_score": 0.1, "stopped_at": epoch}
         return {"best_avg_F1_score": 0.9}
 
+    def later(number, settings, report):
+        """The better from the second epoch on, the earlier it is made."""
+        assert not any(report(epoch, 0.5 - (number / 10 if epoch > 1 else 0)) for epoch in range(1, 10))
+        return {"best_avg_F1_score": 0.5}
+
     rows = quick_sweep("a", 4, trial=trial, early_terminate={"type": "hyperband", "min_iter": 2, "eta": 2})
     assert [row["state"] for row in rows] == ["complete", "pruned", "pruned", "pruned"]
     assert [row.get("stopped_at") for row in rows] == [None, 2, 2, 2] and (1, 3) not in asked
     assert studies.stored("sqlite:///sweeps/a.db", "a")[2] == rows
+    # By W&B's rule there is nothing more to stop from max_iter on.
+    rows = quick_sweep("b", 4, trial=trial, early_terminate={"type": "hyperband", "max_iter": 2, "s": 1, "eta": 2})
+    assert [row.get("stopped_at") for row in rows] == [None, 1, 1, 1]
+    asked.clear()
+    rows = quick_sweep("c", 4, trial=later, early_terminate={"type": "hyperband", "max_iter": 2, "s": 1, "eta": 2})
+    assert {row["state"] for row in rows} == {"complete"}
 
 
 def test_calls_wait_for_a_server_that_has_gone_away(monkeypatch):
@@ -523,6 +583,11 @@ def test_a_trial_has_the_mean_of_its_trainings_and_their_deviation():
 
 
 def test_a_trial_is_stopped_by_the_study_and_by_wandb_but_not_by_a_fault(capsys):
+    for last in (3, 4):  # a trial that has ended is not stopped
+        result = sweeping.train("x", imagined(0.1, 0.2, 0.3)[0], {"epochs": last}, None, lambda epoch, _: epoch == 3)
+        assert ("stopped_at" in result) == (last == 4) and result["best_avg_F1_score"] == pytest.approx(
+            0.35 - (last == 4) * 0.05
+        )
     result = sweeping.train("x", imagined(0.1, 0.2, 0.3)[0], {}, None, lambda epoch, score: score >= 0.2)
     assert result["stopped_at"] == 2 and result["best_avg_F1_score"] == 0.2 and "sd_avg_F1_score" not in result
     assert "trial x stopped after epoch 2" in capsys.readouterr().err
@@ -536,11 +601,62 @@ def test_a_trial_is_stopped_by_the_study_and_by_wandb_but_not_by_a_fault(capsys)
         assert tracker.finish.call_args[1] == {"exit_code": 1}
 
 
+def test_the_epoch_that_counts_is_the_one_that_main_would_keep():
+    rows = [{"val_loss": loss} | dict.fromkeys(SCORES, f1) for f1, loss in ((0.5, 0.4), (0.6, 0.8), (0.4, np.nan))]
+    assert [sweeping.scores(rows, kind)["best_val_loss"] for kind in ("f1", "loss")] == [0.8, 0.4]
+    assert [sweeping.scores(rows, kind)["best_avg_F1_score"] for kind in ("f1", "loss")] == [0.6, 0.5]
+    task = imagined(0.1)[0]._replace(recipe=Recipe(best_epoch="loss"), repeats=1)
+    heard = []
+
+    def learn(recipe, tracker):
+        for epoch, row in enumerate(rows, 1):
+            tracker.log(row, step=epoch)
+
+    result = sweeping.train(
+        "x", task._replace(learn=learn, metric="val_loss"), {}, None, lambda *said: heard.append(said)
+    )
+    assert result["best_val_loss"] == 0.4 and heard == [(1, 0.4), (2, 0.4), (3, 0.4)]
+    # The loss of a training that diverged is the largest there can be, so that its trial counts.
+    assert result["last_val_loss"] == pytest.approx(-np.log(1e-7))
+
+
+def test_a_trial_is_not_lost_by_what_weights_and_biases_does(capsys):
+    for broken in ("log", "finish"):
+        tracker = MagicMock()
+        getattr(tracker, broken).side_effect = BrokenPipeError("gone")
+        result = sweeping.train("x", imagined(0.1, 0.2)[0], {}, tracker)
+        assert result["best_avg_F1_score"] == pytest.approx(0.25)
+        assert "BrokenPipeError: 'gone'" in capsys.readouterr().err
+    assert tracker.log.call_count == 3
+
+
 def test_the_summary_says_what_luck_is(capsys):
     table = pd.DataFrame({"best_F1_0": [0.8, 0.75, 0.5], "sd_F1_0": [0.03, 0.05, 0.04], "trainings": [2.0] * 3})
     said = sweeping.luck(table, "F1_0")
     assert "the mean of 2 trainings; another seed changes a training by 0.0408" in said and "so 1 more trials" in said
     assert sweeping.luck(table.drop(columns="sd_F1_0"), "F1_0") == "" and "--repeats 3" in capsys.readouterr().err
+    # One agent of a sweep on W&B was started without --repeats.
+    mixed = pd.DataFrame({"best_F1_0": [0.8, 0.75], "sd_F1_0": [np.nan, 0.04], "trainings": [np.nan, 2.0]})
+    assert "the mean of 1 training; " in sweeping.luck(mixed, "F1_0") and "so 1 more" in sweeping.luck(mixed, "F1_0")
+
+
+def test_the_next_command_has_what_made_the_best_trial(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    make = {"vote": {"values": [True, False]}, "epochs": {"min": 20, "max": 40}, "weight_average": {"value": 0}}
+    config = {"metric": {"name": "avg_F1_score", "goal": "maximize"}, "parameters": make}
+    rows = [
+        {"trial": n, "state": "complete", "vote": n > 1, "epochs": 30 + n, "weight_average": 0, "seconds": 1.0}
+        | {"best_avg_F1_score": n / 10}
+        for n in range(4)
+    ]
+    sweeping.make_folders("sweeps", "figures/x")
+    sweeping.finish("x", config, rows, " --recipe improved")
+    command = "next: python main.py --epochs 33 --vote --recipe improved --run x-best"
+    said = capsys.readouterr()
+    assert sorted(said.out.splitlines()[-1].split(" --")) == sorted(command.split(" --"))
+    assert "weight_average of these short trials" in said.err
+    with pytest.raises(UserError, match="no trial of the sweep x has finished yet"):
+        sweeping.finish("x", config, [row | {"stopped_at": 1, "state": "pruned"} for row in rows], "")
 
 
 # ── Sweeps, as a user starts them ───────────────────────────────────────────────────────────────────────────────────
@@ -818,7 +934,11 @@ def test_a_network_of_another_recipe_is_searched_and_its_trials_stopped(project)
         (["--storage", "mysql://x@y/z"], "pass sqlite:///FILE or postgresql://USER@HOST/NAME"),
         (["--storage", "postgres://x@y/z"], "pass sqlite:///FILE or postgresql://USER@HOST/NAME"),
         (["--storage", "x.db"], "pass sqlite:///FILE or postgresql://USER@HOST/NAME"),
+        (["--storage", "sqlite://"], "pass sqlite:///FILE or postgresql://USER@HOST/NAME"),
+        (["--storage", "sqlite:///:memory:"], "pass sqlite:///FILE or postgresql://USER@HOST/NAME"),
         (["--report"], "there is no sweep in sqlite:///sweeps/sweep.db"),
+        (["--report", "--storage", "sqlite:///sweeps/../sweeps/no.db"], "there is no sweep in sqlite:///sweeps/../s"),
+        (["--report", "--storage", "postgresql://me:secret@127.0.0.1:9/x"], "postgresql://me:…@127.0.0.1:9/x does not"),
     ],
 )
 def test_bad_command_lines(sweep_here, refusal, arguments, words):
@@ -875,11 +995,31 @@ def test_a_wandb_sweep_is_joined_by_two_workers_or_refused(project, refusal):
         check_arrived(server, 4)
 
         server.sweeps[identifier]["config"]["parameters"]["colour"] = {"value": 64}
-        assert "parameters.colour is not a setting" in refusal(sweep(project, *join, **server.env))
+        for report in ([], ["--report"]):
+            sentence = refusal(sweep(project, *report, *join, **server.env))
+            assert "parameters.colour is not a setting" in sentence
         join = ["--sweep-id", "tester/ecg-classification/nosuch00"]
         assert "W&B refused the sweep tester/ecg-classification/nosuch00: " in refusal(
             sweep(project, *join, **server.env)
         )
+
+
+@pytest.mark.slow
+def test_trials_that_weights_and_biases_ends_early_say_so(project, refusal):
+    write_config(project, epochs=100_000)
+    with WandbServer() as server:
+        process = start(project, "--count", 2, **server.env)
+        while process.poll() is None:
+            server.stop.update(name for name, record in server.runs.items() if len(record["history"]) > 1)
+            time.sleep(0.1)
+        process = ended(process)
+        assert "no trial of the sweep sweep has finished yet" in refusal(process)
+        assert process.stderr.count(": it does not keep up with the best") == 2
+        assert len(server.runs) == 2
+        for record in server.runs.values():
+            summary, told = record["summary"], [row["avg_F1_score"] for row in record["history"] if "epoch" in row]
+            assert record["state"] == "finished" and 1 < summary["stopped_at"] < 100_000
+            assert summary["avg_F1_score"] == max(told)
 
 
 @pytest.mark.slow
@@ -1029,10 +1169,15 @@ def test_many_processes_open_a_new_study_at_once(tmp_path, kind, request):
 
 
 @pytest.mark.slow
-def test_two_processes_share_a_postgresql_study(project, postgresql):
-    for process in [start(project, "--storage", postgresql.url, "--count", 6) for _ in range(2)]:
-        table = check_results(project, ended(process), 6)
+def test_two_clients_share_a_postgresql_study(project, postgresql, tmp_path_factory):
+    """Each has a folder of its own, with its own recordings and features, as two machines have."""
+    folders = [project, tmp_path_factory.mktemp("other") / "client"]
+    shutil.copytree(*folders, symlinks=True)
+    for folder, process in [(each, start(each, "--storage", postgresql.url, "--count", 6)) for each in folders]:
+        table = check_results(folder, ended(process), 6)
         assert len(table) == 6 and table.learning_rate.is_unique
+    made = [len(list((folder / "wandb").glob("offline-run-*"))) for folder in folders]
+    assert sum(made) == 6 and min(made) > 0
 
 
 def test_suggestions_stay_in_the_space():

@@ -21,6 +21,7 @@ import socket
 import tempfile
 import threading
 import time
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import quote, unquote
@@ -71,7 +72,8 @@ class WandbServer:
     sweeps: id -> {"config": dict, "project", "entity", "state", "runs": [names], "agents": [ids]}.
     runs: name -> {"sweep": id or None, "config": plain dict, "history": rows, "summary": dict,
         "exit_code": int or None, "files": names uploaded, "state": pending/running/finished/failed,
-        "params": what the sweep handed out or None, "project", "entity", "display_name"}.
+        "params": what the sweep handed out or None, "project", "entity", "display_name",
+        "created_at"}.
     artifacts: id -> {"name", "type", "run", "metadata": dict, "files": names uploaded, "committed": bool}.
     stop: names of runs that their agent shall be told to stop; for tests to fill.
     unknown: what was asked for and not understood or not answered properly.
@@ -233,7 +235,8 @@ class WandbServer:
     def _new_run(self, name, entity, project, sweep=None, params=None):
         where = {"entity": entity or ENTITY, "project": project or "uncategorized", "display_name": name}
         run = {"sweep": sweep, "params": params, "config": dict(params or {}), "history": [], "summary": {}}
-        self.runs[name] = {**run, **where, "exit_code": None, "files": set(), "state": "pending"}
+        begun = {"created_at": datetime.now(UTC).isoformat()}
+        self.runs[name] = {**run, **where, **begun, "exit_code": None, "files": set(), "state": "pending"}
         return self.runs[name]
 
     def _run_node(self, name):
@@ -243,6 +246,7 @@ class WandbServer:
         config = json.dumps({key: {"value": value} for key, value in run["config"].items()})
         place = {"name": run["project"], "entity": {"name": run["entity"]}}
         ids = {"id": name, "name": name, "displayName": run["display_name"], "sweepName": run["sweep"]}
+        ids["createdAt"] = run["created_at"]
         state = {"state": run["state"], "projectId": "1", "project": place, "exitcode": run["exit_code"]}
         texts = {"config": config, "summaryMetrics": json.dumps(run["summary"]), "systemMetrics": "{}"}
         tails = {"historyTail": json.dumps([json.dumps(r) for r in run["history"][-1:]]), "eventsTail": "[]"}
