@@ -152,10 +152,11 @@ def training_f1(card, path):
         )
     axes.plot(history.epoch, history.avg_F1_score, color="black", linewidth=1.8, label="4-class average")
     best = best_row(card.history, card.recipe.best_epoch)
-    what, told = ("Validation F1, first training", "best") if card.recipe.refit else ("Validation F1", "kept")
+    what = "Validation F1, first training" if card.recipe.refit else "Validation F1"
+    told = {"f1": "best {:.4f} in epoch {}", "loss": "{:.4f} at the least loss, epoch {}"}[card.recipe.best_epoch]
     axes.plot(best["epoch"], best["avg_F1_score"], "o", color="black")
     axes.set(
-        title=f"{what} ({told}: {best['avg_F1_score']:.4f} in epoch {best['epoch']})",
+        title=f"{what} ({told.format(best['avg_F1_score'], best['epoch'])})",
         xlabel="Epoch",
         ylabel="F1 score",
         ylim=(0, 1),

@@ -186,7 +186,9 @@ def parse():
         f"{quality.SHORT_SECONDS} s can be read",
     )
     flags.add_argument(
-        "--explain", action="store_true", help="say why in a sentence: rate, rhythm, P waves, and what decided"
+        "--explain",
+        action="store_true",
+        help="say why in a sentence: rate, rhythm, P waves, and what the trees went by",
     )
     flags.add_argument(
         "--windows", action="store_true", help="a row for each window of 30 s too, and the episodes of fibrillation"

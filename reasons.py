@@ -81,4 +81,4 @@ def sentence(chosen, values, drivers):
     if values.get("agreement", 100) < 80:
         parts.append(f"poor signal: two detectors agree on {values['agreement']:.0f} % of the beats")
     speaking = [title for title, added in drivers.items() if added > 0.1][:2]
-    return f"{chosen}: {', '.join(parts)}" + (f"; decided by {' and '.join(speaking)}" if speaking else "")
+    return f"{chosen}: {', '.join(parts)}" + (f"; the trees went by {' and '.join(speaking)}" if speaking else "")

@@ -58,6 +58,26 @@ def test_scores_are_the_same_for_every_chunk_size(chunk_size, classes):
     assert run.rows == [(3, {"epoch": 3, **logs})]
 
 
+def test_a_tracker_that_fails_ends_no_training_and_is_told_no_more(monkeypatch, capsys):
+    class Broken(Recorder):
+        def log(self, row, step=None):
+            super().log(row, step)
+            raise BrokenPipeError("gone")
+
+    inputs, labels = data()
+    run, saved, logs = Broken(), [], {"loss": 1.0}
+    callbacks = [
+        PhysioNetF1Callback(inputs, labels, lambda: saved.append(1), tracker=run),
+        training.Kept(lambda: saved.append(1), run),
+    ]
+    for callback in callbacks:
+        callback.set_model(small())
+        for epoch in range(2):
+            callback.on_epoch_end(epoch, logs)
+    assert len(run.rows) == 2 and len(saved) == 3
+    assert capsys.readouterr().err.count("is told no more of this training (BrokenPipeError: 'gone')") == 2
+
+
 def test_inputs_that_do_not_match_are_refused():
     inputs, labels = data()
     for wrong in ((inputs[:3], labels), (inputs[:0], labels[:0]), (inputs, labels, 0)):

@@ -387,7 +387,7 @@ def test_recordings(real_set):
     split, seconds = dataset.split(table), dataset.seconds(table)
     sizes = [int(np.sum(split == name)) for name in ("train", "validation", "test")]
     shares = table.label.value_counts(normalize=True)
-    rest = 100 * (shares["O"] + shares["~"])
+    rest = 100 * (shares["O"] + shares["~"]) / (1 - shares["A"])
     span = len(table), seconds.min(), seconds.max()
     assert (
         differences(
@@ -403,7 +403,7 @@ def test_recordings(real_set):
             {
                 "(# recordings to train on, # for validation, # to test on)": sizes,
                 "(# % of this set are)": (100 * shares["A"],),
-                "this set's, # % of which have another rhythm or noise": (rest,),
+                "in this set, where # % of them have another rhythm or noise": (rest,),
             },
         )
         + differences(

@@ -55,9 +55,9 @@ def test_training_f1_marks_the_best_epoch(drawn):
         0.4,
     ]
     assert axes.lines[-1].get_xydata().tolist() == [[2, 0.5]]
-    assert "0.5000 in epoch 2" in axes.get_title() and axes.get_ylim() == (0, 1)
+    assert "(best 0.5000 in epoch 2)" in axes.get_title() and axes.get_ylim() == (0, 1)
     plotting.training_f1(runs.Card(Recipe(best_epoch="loss"), frozenset(), "", "", history=history), "x.png")
-    assert "0.4000 in epoch 3" in drawn[1].axes[0].get_title()
+    assert "(0.4000 at the least loss, epoch 3)" in drawn[1].axes[0].get_title()
 
 
 def test_bars_beside_the_reports(drawn):

@@ -53,7 +53,7 @@ def test_what_drove_the_trees_is_named():
         saved = runs.Saved(None, boosters, None)
         why = reasons.explain(CLASS["N"], told[labels == 1][:1], [saved])
         assert next(iter(why["drivers"])) == family
-        assert f"; decided by {family}" in why["sentence"]
+        assert f"; the trees went by {family}" in why["sentence"]
         assert reasons.explain(CLASS["A"], told[labels == 1][:1], [saved])["drivers"][family] < 0
 
 
