@@ -6,7 +6,6 @@ from inference import predict
 from keras_setup import keras
 from preprocessing import vote
 from scoring import confusion_matrix, epoch_scores, log_loss
-from tracking import tell
 
 
 class PhysioNetF1SweepCallback(keras.callbacks.Callback):
@@ -37,5 +36,5 @@ class PhysioNetF1SweepCallback(keras.callbacks.Callback):
         logs["val_loss"] = log_loss(self.labels, probabilities)
         self.matrix = confusion_matrix(self.labels, probabilities.argmax(1))
         logs.update(epoch_scores(self.matrix))
-        row = {"epoch": epoch + 1, **logs}
-        self.tracker = tell(self.tracker, lambda: self.tracker.log(row, step=epoch + 1))
+        if self.tracker:
+            self.tracker.log({"epoch": epoch + 1, **logs}, step=epoch + 1)

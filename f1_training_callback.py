@@ -3,7 +3,6 @@
 import plotting
 from f1_sweeping_callback import PhysioNetF1SweepCallback
 from scoring import merit
-from tracking import tell
 
 
 class PhysioNetF1Callback(PhysioNetF1SweepCallback):
@@ -26,10 +25,9 @@ class PhysioNetF1Callback(PhysioNetF1SweepCallback):
             return
         self.best = reached
         self.save()
-        title = f"Validation, epoch {epoch + 1}, F1 {logs['avg_F1_score']:.4f}"
-        self.tracker = tell(self.tracker, lambda: self._log_matrix(title, epoch + 1))
+        if self.tracker:
+            import wandb
 
-    def _log_matrix(self, title, step):
-        import wandb
-
-        self.tracker.log({"confusion_matrix": wandb.Image(plotting.confusion_matrix(self.matrix, title))}, step=step)
+            title = f"Validation, epoch {epoch + 1}, F1 {logs['avg_F1_score']:.4f}"
+            drawing = plotting.confusion_matrix(self.matrix, title)
+            self.tracker.log({"confusion_matrix": wandb.Image(drawing)}, step=epoch + 1)

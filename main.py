@@ -190,13 +190,14 @@ def learn(table, recipe, run, fingerprint, data, mode, first=None):
     tracker = tracking.start(
         mode, run.name, asdict(recipe) | {"code": runs.code(), "training_fingerprint": fingerprint}
     )
+    listener = tracker and tracking.Listener(tracker)
     learned = table[table.split != "test"]
     prepared = training.prepare(learned, recipe)
     card = runs.Card(recipe, frozenset(learned.record), fingerprint, str(data))
     card = (
-        fit_again(prepared, learned, card, run, tracker, first)
+        fit_again(prepared, learned, card, run, listener, first)
         if first
-        else fit_best(prepared, learned, card, run, tracker)
+        else fit_best(prepared, learned, card, run, listener)
     )
     if tracker:
         facts = {"recordings_fingerprint": dataset.fingerprint(learned), "training_fingerprint": fingerprint}
@@ -207,7 +208,7 @@ def learn(table, recipe, run, fingerprint, data, mode, first=None):
 def fit_best(prepared, table, card, run, tracker):
     """Train, keep the best epoch on the validation split in `table`, and `finish`; return the final `Card`.
 
-    prepared: `training.Prepared`; card: what is known before; tracker: a W&B run, or None.
+    prepared: `training.Prepared`; card: what is known before; tracker: a `tracking.Listener`, or None.
     """
     import model
     import training

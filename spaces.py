@@ -81,30 +81,48 @@ def check(config, where, recipe):
     require(isinstance(config, dict), "this is not a sweep, which has the keys method, metric and parameters")
     for key in config:
         require(key in KEYS, f"unknown key {shown(key)}; a sweep has {', '.join(KEYS)}")
-    method, metric, parameters = config.get("method"), config.get("metric"), config.get("parameters")
+    method = config.get("method")
     require(method in ("bayes", "random"), f"method is {shown(method)}; expected bayes or random")
-    require(
-        metric in [{"name": name, "goal": goal} for name, goal in GOALS.items()],
-        f"metric is {shown(metric)}; expected goal: maximize and a name of {', '.join(SCORES)}, or goal: minimize and "
-        "name: val_loss",
-    )
+    check_names(config, where, recipe)
+    parameters = config["parameters"]
     if "early_terminate" in config:
         with refusals(
             f"{where}: early_terminate is {shown(config['early_terminate'])}; expected {HALVING}", ValueError
         ):
             halving(config["early_terminate"])
-    require(isinstance(parameters, dict) and parameters, "parameters is missing or empty")
     values = {name: _check_space(name, space, where) for name, space in parameters.items()}
     require(any("value" not in space for space in parameters.values()), "parameters has nothing to search")
-    if both := sorted(recipe.changes.keys() & parameters.keys()):
-        raise UserError(f"{both[0]} is a flag and in {where}; take it out of one")
     kind(config, recipe, where)
     for settings in _combinations(values):
         if clash := _clash(recipe, settings):
             others = {name: [settings | {name: value} for value in values[name]] for name in settings}
             guilty = [name for name in others if not all(_clash(recipe, other) for other in others[name])]
-            told = " and ".join(f"{name} {settings[name]}" for name in guilty) or "parameters"
+            told = " and ".join(f"{name} {settings[name]}" for name in guilty) or "these parameters, with the recipe,"
             raise UserError(f"{where}: {told} cannot be used: {clash}")
+
+
+def check_names(config, where, recipe):
+    """Raise `UserError` unless `config` has a metric and parameters that trials from `recipe` can have.
+
+    That is all that the report of a sweep needs, which may have been made otherwise than this program would.
+    """
+    metric, parameters = config.get("metric"), config.get("parameters")
+    if metric not in [{"name": name, "goal": goal} for name, goal in GOALS.items()]:
+        raise UserError(
+            f"{where}: metric is {shown(metric)}; expected goal: maximize and a name of {', '.join(SCORES)}, or goal: "
+            "minimize and name: val_loss"
+        )
+    if not isinstance(parameters, dict) or not parameters:
+        raise UserError(f"{where}: parameters is missing or empty")
+    for name, space in parameters.items():
+        if name not in TUNABLE:
+            raise UserError(
+                f"{where}: parameters.{str(name)[:80]} is not a setting of the training; these are {', '.join(TUNABLE)}"
+            )
+        if not isinstance(space, dict):
+            raise UserError(f"{where}: parameters.{name} is {shown(space)}; expected {SPACES}")
+    if both := sorted(recipe.changes.keys() & parameters.keys()):
+        raise UserError(f"{both[0]} is a flag and in {where}; take it out of one")
 
 
 def _clash(recipe, settings):
@@ -131,13 +149,7 @@ def shown(value):
 
 def _check_space(name, space, where):
     """The values of the parameter `name`, or their bounds; `UserError` unless it may have all of its `space`."""
-    if name not in TUNABLE:
-        raise UserError(
-            f"{where}: parameters.{str(name)[:80]} is not a setting of the training; these are {', '.join(TUNABLE)}"
-        )
     expected = f"{where}: parameters.{name} is {shown(space)}; expected {SPACES}"
-    if not isinstance(space, dict):
-        raise UserError(expected)
     values = space.get("values", [space[key] for key in ("value", "min", "max") if key in space])
     with refusals(expected, ValueError, TypeError, OverflowError):
         for value in values:
@@ -170,11 +182,12 @@ def halving(rule):
     A trial goes on after so many epochs, and after eta times as many, eta² times … if it is then among the best
     1/eta of all that came as far. Raises `ValueError` where it is another rule.
     """
+    steps = math.inf
     match rule:
         case {"type": "hyperband", "min_iter": int(first), **rest}:
-            brackets, end = None, math.inf
+            brackets = None
         case {"type": "hyperband", "max_iter": int(first), "s": int(brackets), **rest}:
-            end = first
+            pass
         case _:
             raise ValueError("a key is missing, unknown, or no whole number")
     eta, strict = rest.pop("eta", 3), rest.pop("strict", False)
@@ -183,11 +196,12 @@ def halving(rule):
     if brackets is not None:
         if not 1 <= brackets <= 20:
             raise ValueError("s must be 1 to 20")
-        while brackets and first // eta:  # the lowest of s steps below max_iter, but not below one epoch
-            first, brackets = first // eta, brackets - 1
+        steps = 0
+        while steps < brackets and first // eta:  # the lowest of s steps below max_iter, but not below one epoch
+            first, steps = first // eta, steps + 1
     if not 1 <= first <= 100_000:
         raise ValueError("min_iter and max_iter must be 1 to 100000")
-    return first, eta, end
+    return first, eta, first * eta**steps
 
 
 def suggest(trial, parameters):

@@ -46,7 +46,7 @@ warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning
 def address(url):
     """`url` with the driver that is installed; `UserError` for a database that is not supported."""
     # Of an SQLite database without a file, each process would have one of its own.
-    if not re.match(r"postgresql(\+[a-z]+)?://|sqlite:///(?!:memory:|file:|$)", url):
+    if not re.match(r"postgresql(\+\w+)?://|sqlite:///(?!:memory:|file:|\?|$)", url):
         raise UserError(
             f"--storage {shown(url)} is no database that a sweep can use; pass sqlite:///FILE or "
             "postgresql://USER@HOST/NAME"
@@ -57,7 +57,8 @@ def address(url):
 
 def shown(url):
     """`url` without its password."""
-    return re.sub(r"(://[^/@:]*:(?=[^/]*@)|\bpassword=)[^@&]*", r"\1…", url)
+    url = re.sub(r"(://[^/:]*:)[^@]*(?=@)", r"\1…", url)
+    return re.sub(r"(?i)(\bpassword=)[^&]*", r"\1…", url)
 
 
 def serving(url):
@@ -162,6 +163,8 @@ def sweep(url, name, made_with, config, count, workers, seed, trial, shared, fla
                 f"the sweep in {shown(url)} was made with other {' and '.join(others)}; pass another --run, or "
                 "--report to see it"
             )
+        if study.direction.name.lower() != config["metric"]["goal"]:
+            raise UserError(f"the study {name} in {shown(url)} was created for another goal; pass another --run")
         study.set_user_attr("made_with", made_with)
         study.set_user_attr("flags", flags)
         if not shared:

@@ -43,10 +43,8 @@ from spaces import GOALS, TUNABLE, refusals
 
 DEFAULT_CONFIG = Path(__file__).with_name("sweep.yaml")
 FIXED = ("labels", "seed", "backbone", "weights")  # which a trial on W&B also shows
-SHORT = (
-    "epochs",
-    "weight_average",
-)  # what a sweep file fixes for short trials alone, and no full training takes from it
+# What a sweep file fixes for short trials, and a full training does not take from it.
+SHORT = "epochs", "weight_average"
 FIGURES = ("top_runs", "importance", "progress", "slices", "contour")
 
 # What all trials share: kind, as `spaces.kind` has it; learn, a function of (recipe, tracker) that trains once and
@@ -67,7 +65,9 @@ def main():
     engine = choose_engine(arguments.engine, arguments.sweep_id, arguments.storage)
     make_folders("sweeps", "data/features", f"figures/{arguments.run}")
     flags = fixed_flags(recipe, arguments.data)
-    shared = engine == "wandb" or arguments.storage  # others may take part, also from this folder
+    url = database(arguments.storage, arguments.run)
+    own = Path(url.removeprefix("sqlite:///")).resolve() == Path(f"sweeps/{arguments.run}.db").resolve()
+    shared = engine == "wandb" or not own  # others may take part, also from this folder
     alone = runs.lock(Path(f"sweeps/{arguments.run}.lock"), f"sweep {arguments.run}")
     with contextlib.nullcontext() if shared else alone:
         task, made_with = prepare(recipe, arguments.data, config, arguments.repeats)
@@ -76,8 +76,7 @@ def main():
             config, rows = wandb_sweep(arguments.sweep_id, task, agent_flags(arguments, flags), *job)
         else:
             trial = functools.partial(local_trial, arguments.run, task)
-            url = database(arguments.storage, arguments.run)
-            rows = studies.sweep(url, arguments.run, made_with, *job, recipe.seed, trial, bool(shared), flags)
+            rows = studies.sweep(url, arguments.run, made_with, *job, recipe.seed, trial, shared, flags)
     finish(arguments.run, config, rows, flags)
 
 
@@ -103,9 +102,6 @@ def parse():
         flags.error("--count, --workers and --repeats must be above 0")
     if arguments.storage:
         studies.address(arguments.storage)
-        own = Path(database(None, arguments.run).removeprefix("sqlite:///"))
-        if Path(arguments.storage.removeprefix("sqlite:///")).absolute() == own.absolute():
-            arguments.storage = None  # one command at a time, as without the flag
     return arguments, recipe
 
 
@@ -152,9 +148,7 @@ def stored(arguments, recipe):
     """(search, rows of the trials, flags of main.py) of a sweep that was made before, or that is in work."""
     if arguments.sweep_id:
         choose_engine("wandb", arguments.sweep_id, arguments.storage)
-        config, rows = wandb_results(arguments.sweep_id)
-        spaces.check(config, f"sweep {arguments.sweep_id}", recipe)
-        return config, rows, fixed_flags(recipe, arguments.data)
+        return *wandb_results(arguments.sweep_id, recipe), fixed_flags(recipe, arguments.data)
     config, flags, rows = studies.stored(database(arguments.storage, arguments.run), arguments.run)
     return config, rows, flags
 
@@ -181,9 +175,9 @@ def finish(name, config, rows, flags):
         f"{best.trial}{luck(finished, metric)}; wrote sweeps/{name}.csv and figures/{name}/sweep_*.png"
     )
     short = {parameter for parameter in SHORT if "value" in parameters.get(parameter, {})}
-    settings = {name: TUNABLE[name](best[name]) for name in TUNABLE if name in parameters.keys() - short}
+    settings = {each: TUNABLE[each](best[each]) for each in TUNABLE if each in parameters.keys() - short}
     if short:
-        say(f"note: {' and '.join(sorted(short))} of these short trials are left out of the command")
+        say(f"note: the command leaves out what the file fixes for short trials: {', '.join(sorted(short))}")
     print(f"next: python main.py{recipes.as_flags(settings)}{flags} --run {name}-best")
 
 
@@ -198,7 +192,7 @@ def luck(finished, metric):
     near = (behind <= 2 * spread * np.sqrt(1 / repeats + 1 / repeats[0])).sum() - 1
     return (
         f", the mean of {repeats[0]:.0f} training{'s' if repeats[0] > 1 else ''}; another seed changes a training by "
-        f"{spread:.4f} (standard deviation), so {near} more trials may be as good as the best"
+        f"{spread:.4f} (standard deviation), so {near} of the other trials may be as good"
     )
 
 
@@ -221,12 +215,8 @@ def draw(table, searched, score, lowest, folder):
 # ── One trial ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Stopped(Exception):
-    """A trial shall end early."""
-
-
 def stop(*_):
-    raise Stopped
+    raise tracking.Stopped
 
 
 def prepare(recipe, data, config, repeats):
@@ -310,16 +300,16 @@ def train(name, task, settings, tracker, report=lambda epoch, score: False):
     is told the best score up to an epoch of the first training, and whether to stop there; the result then has the
     epoch as `stopped_at`. Of several trainings the result has the means, and the metric's standard deviation.
     """
-    began, histories, listener = time.monotonic(), [], tracker
+    began, histories, listener = time.monotonic(), [], tracker and tracking.Listener(tracker)
 
     def log(row, step):
-        nonlocal listener
         histories[-1].append(row)
         if len(histories) == 1:
-            listener = tracking.tell(listener, lambda: listener.log(row, step=step))
+            if listener:
+                listener.log(row, step=step)
             late = report(step, scores(histories[0], recipe.best_epoch)[f"best_{task.metric}"])
             if late and step < last:
-                raise Stopped
+                raise tracking.Stopped
 
     try:
         if unknown := sorted(set(settings) - set(TUNABLE)):
@@ -329,30 +319,31 @@ def train(name, task, settings, tracker, report=lambda epoch, score: False):
         for repeat in range(task.repeats):
             histories.append([])
             task.learn(replace(recipe, seed=(recipe.seed + repeat) % 2**32), SimpleNamespace(log=log))
-        stopped = {}
     except BaseException as error:
-        # W&B's agent ends the thread of a trial by an exception without words.
-        early = isinstance(error, Stopped) or (tracker and type(error) is Exception and not error.args)
-        if not early or not any(histories):
+        if not tracking.ends_trial(error) or not any(histories):
             say(f"trial {name} failed: {str(error) or type(error).__name__}")
             if tracker:
                 with contextlib.suppress(Exception):
                     tracker.finish(exit_code=1)
             raise
-        stopped = {"stopped_at": len(histories[0])}
-        del histories[1:]
+        # What ends a trial may come when its first training has ended.
+        histories[:] = [each for each in histories if len(each) == last] or histories[:1]
+    stopped = {"stopped_at": len(histories[0])} if len(histories[0]) < last else {}
+    if stopped:
         say(f"trial {name} stopped after epoch {len(histories[0])}: it does not keep up with the best")
     each = [scores(history, recipe.best_epoch) for history in histories]
     result = result_of(each, task.metric) | stopped | {"seconds": round(time.monotonic() - began, 2)}
 
-    def give():
-        tracker.log({}, commit=True)  # the last epoch's row, which would else overwrite the summary
-        # A sweep reads its metric from the summary, where the best epoch's stands for the run, as in main.py.
-        tracker.summary.update(result | {score: result[f"best_{score}"] for score in GOALS})
-
     if tracker:
-        tracking.hand_over(tracker, give)
+        tracking.hand_over(tracker, lambda: give(tracker, result))
     return result
+
+
+def give(tracker, result):
+    """Hand the result of a trial to its W&B run."""
+    tracker.log({}, commit=True)  # the last epoch's row, which would else overwrite the summary
+    # A sweep reads its metric from the summary, where the best epoch's stands for the run, as in main.py.
+    tracker.summary.update(result | {score: result[f"best_{score}"] for score in GOALS})
 
 
 def scores(history, best_epoch):
@@ -424,16 +415,17 @@ def wandb_sweep(sweep, task, flags, config, count, workers):
     studies.in_processes(_agent, [(sweep, share, task, finished) for share in shares])
     if not finished.is_set():
         raise UserError(f"no trial of sweep {sweep} finished here; its page on W&B shows why")
-    return wandb_results(sweep)
+    return wandb_results(sweep, task.recipe)
 
 
-def wandb_results(sweep):
-    """(search, rows of the trials) of a W&B sweep."""
+def wandb_results(sweep, recipe):
+    """(search, rows of the trials) of a W&B sweep, whose trials start from `recipe`."""
     import wandb
 
     rows = []
     with refusals(f"W&B refused the trials of sweep {sweep}", Exception):
         found = wandb.Api().sweep(sweep)
+        spaces.check_names(found.config, f"sweep {sweep}", recipe)
         for record in sorted(found.runs, key=lambda record: record.created_at):
             settings = {name: record.config.get(name) for name in found.config["parameters"]}
             kept = "best_|last_|sd_|trainings|stopped_at|seconds"

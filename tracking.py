@@ -102,21 +102,31 @@ def start_offline(name, config, group):
         return None
 
 
-def tell(tracker, give):
-    """Call `give()`, which tells a W&B run something in mid-training; the run to tell on, None where that failed.
+class Stopped(Exception):
+    """A trial of a sweep shall end early."""
 
-    What fails there is said, and no training ends by it. tracker: the run, or None.
-    """
-    if not tracker:
-        return None
-    try:
-        give()
-    except Exception as error:
-        if type(error) is Exception and not error.args:  # by which W&B's agent ends the thread of a trial
-            raise
-        say(f"Weights & Biases is told no more of this training ({type(error).__name__}: {str(error)[:120]!r})")
-        return None
-    return tracker
+
+def ends_trial(error):
+    """Whether by `error` a trial is ended early; W&B's agent ends its thread by an exception without words."""
+    return isinstance(error, Stopped) or (type(error) is Exception and not error.args)
+
+
+class Listener:
+    """A W&B run as a training tells it of each epoch: what fails there is said once, and ends no training."""
+
+    def __init__(self, run):
+        self.run = run
+
+    def log(self, row, step):
+        """Tell the run of `row`, a dict, in `step`; nothing any more after a fault."""
+        try:
+            if self.run:
+                self.run.log(row, step=step)
+        except Exception as error:
+            if ends_trial(error):
+                raise
+            say(f"Weights & Biases is told no more of this training ({type(error).__name__}: {str(error)[:120]!r})")
+            self.run = None
 
 
 def hand_over(tracker, give):

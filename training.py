@@ -19,7 +19,6 @@ from keras_setup import keras
 from recipes import CLASSES
 from scoring import merit
 from shell import UserError, progress, read_arrays, reason, say, write_arrays, writing
-from tracking import tell
 
 Prepared = namedtuple("Prepared", "network trained inputs labels validation validation_labels owners")
 Prepared.__doc__ = """All that training by a recipe takes.
@@ -217,8 +216,8 @@ class Kept(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self.save()
-        row = {"epoch": epoch + 1, **logs}
-        self.tracker = tell(self.tracker, lambda: self.tracker.log(row, step=epoch + 1))
+        if self.tracker:
+            self.tracker.log({"epoch": epoch + 1, **logs}, step=epoch + 1)
 
 
 class Bar(keras.callbacks.Callback):

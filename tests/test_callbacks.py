@@ -14,6 +14,7 @@ from f1_training_callback import PhysioNetF1Callback
 from keras_setup import keras
 from recipes import Recipe
 from shell import read_arrays, write_arrays
+from tracking import Listener, Stopped
 
 KEYS = ["F1_0", "F1_1", "F1_2", "F1_3", "avg_F1_score", "challenge_F1"]
 
@@ -58,7 +59,7 @@ def test_scores_are_the_same_for_every_chunk_size(chunk_size, classes):
     assert run.rows == [(3, {"epoch": 3, **logs})]
 
 
-def test_a_tracker_that_fails_ends_no_training_and_is_told_no_more(monkeypatch, capsys):
+def test_a_tracker_that_fails_ends_no_training_and_is_told_no_more(capsys):
     class Broken(Recorder):
         def log(self, row, step=None):
             super().log(row, step)
@@ -67,8 +68,8 @@ def test_a_tracker_that_fails_ends_no_training_and_is_told_no_more(monkeypatch, 
     inputs, labels = data()
     run, saved, logs = Broken(), [], {"loss": 1.0}
     callbacks = [
-        PhysioNetF1Callback(inputs, labels, lambda: saved.append(1), tracker=run),
-        training.Kept(lambda: saved.append(1), run),
+        PhysioNetF1Callback(inputs, labels, lambda: saved.append(1), tracker=Listener(run)),
+        training.Kept(lambda: saved.append(1), Listener(run)),
     ]
     for callback in callbacks:
         callback.set_model(small())
@@ -76,6 +77,16 @@ def test_a_tracker_that_fails_ends_no_training_and_is_told_no_more(monkeypatch, 
             callback.on_epoch_end(epoch, logs)
     assert len(run.rows) == 2 and len(saved) == 3
     assert capsys.readouterr().err.count("is told no more of this training (BrokenPipeError: 'gone')") == 2
+
+
+@pytest.mark.parametrize("ending", [Stopped(), Exception()])
+def test_a_listener_lets_through_what_ends_a_trial(ending):
+    class Ended(Recorder):
+        def log(self, row, step=None):
+            raise ending
+
+    with pytest.raises(type(ending)):
+        Listener(Ended()).log({}, 1)
 
 
 def test_inputs_that_do_not_match_are_refused():

@@ -32,6 +32,7 @@ import dataset
 import spaces
 import studies
 import sweeping
+import training
 from recipes import RECIPES, Recipe
 from scoring import SCORES
 from shell import UserError, run_script
@@ -182,7 +183,7 @@ def test_all_sweep_files_are_valid_and_the_first_is_the_reports():
         ),
         (
             "value: 10 -> value: 10\n  warm_up: {value: 0.1}",
-            "parameters cannot be used: warm_up belongs to --schedule cosine",
+            "these parameters, with the recipe, cannot be used: warm_up belongs to --schedule cosine",
         ),
         (
             "value: 10 -> value: 10\n  trace: {values: [false, true]}",
@@ -243,7 +244,8 @@ def test_a_config_is_refused_in_a_sentence_whoever_wrote_it(tmp_path, text, word
 def test_early_termination_has_the_brackets_of_wandb():
     assert spaces.halving({"type": "hyperband", "min_iter": 3}) == (3, 3, np.inf)
     assert spaces.halving({"type": "hyperband", "max_iter": 27, "s": 2, "strict": True}) == (3, 3, 27)
-    assert spaces.halving({"type": "hyperband", "max_iter": 5, "s": 9, "eta": 2}) == (1, 2, 5)
+    assert spaces.halving({"type": "hyperband", "max_iter": 100, "s": 2}) == (11, 3, 99)
+    assert spaces.halving({"type": "hyperband", "max_iter": 5, "s": 9, "eta": 2}) == (1, 2, 4)
 
 
 def test_the_settings_of_the_head_and_the_training_can_be_searched():
@@ -438,6 +440,24 @@ def test_a_study_of_another_program_is_refused(quick_sweep):
     theirs.tell(theirs.ask(), 0.5)
     with pytest.raises(UserError, match=r"the study b in sqlite:///sweeps/b\.db is not of"):
         quick_sweep("b", 1)
+    studies.open_study("sqlite:///sweeps/c.db", "c", "minimize")
+    with pytest.raises(UserError, match=r"the study c in .* was created for another goal"):
+        quick_sweep("c", 1)
+
+
+@pytest.mark.parametrize(
+    "url, told",
+    [
+        ("postgresql://me:secret@host:5432/x", "postgresql://me:…@host:5432/x"),
+        ("postgresql://me:se/c&ret@host/x", "postgresql://me:…@host/x"),
+        ("postgresql://me@server:secret@host/x", "postgresql://me@server:…@host/x"),
+        ("postgresql://host:5432/x?user=me&password=a@b", "postgresql://host:…@b"),
+        ("postgresql://me@/x?host=/tmp&PASSWORD=a@b&port=1", "postgresql://me@/x?host=/tmp&PASSWORD=…&port=1"),
+        ("sqlite:////a/b:c@d.db", "sqlite:////a/b:c@d.db"),
+    ],
+)
+def test_a_password_is_not_told(url, told):
+    assert studies.shown(url) == told
 
 
 def test_a_worker_gives_up_after_three_failures_of_its_own(quick_sweep):
@@ -583,6 +603,16 @@ def test_a_trial_has_the_mean_of_its_trainings_and_their_deviation():
 
 
 def test_a_trial_is_stopped_by_the_study_and_by_wandb_but_not_by_a_fault(capsys):
+    tracker = MagicMock()
+    late = imagined(0.1, 0.2)[0]
+
+    def ended_in_the_second(recipe, log):
+        if recipe.seed == 0:
+            raise Exception
+        late.learn(recipe, log)
+
+    result = sweeping.train("x", late._replace(learn=ended_in_the_second), {"epochs": 2}, tracker)
+    assert "stopped_at" not in result and result["best_avg_F1_score"] == 0.2
     for last in (3, 4):  # a trial that has ended is not stopped
         result = sweeping.train("x", imagined(0.1, 0.2, 0.3)[0], {"epochs": last}, None, lambda epoch, _: epoch == 3)
         assert ("stopped_at" in result) == (last == 4) and result["best_avg_F1_score"] == pytest.approx(
@@ -620,6 +650,25 @@ def test_the_epoch_that_counts_is_the_one_that_main_would_keep():
     assert result["last_val_loss"] == pytest.approx(-np.log(1e-7))
 
 
+def test_a_trial_of_a_real_head_stops_where_the_study_says_and_fails_where_it_fails():
+    """With the callback of the trainings, which tells the trial of each epoch."""
+    rng = np.random.default_rng(0)
+    inputs, labels = rng.normal(size=(40, 8)).astype(np.float32), rng.integers(0, 4, 40)
+    prepared = training.Prepared(None, None, inputs, labels, inputs, labels, np.arange(40))
+    recipe = Recipe(num_neurons=8, epochs=9, seed=1)
+    task = sweeping.Task("head", functools.partial(sweeping.learn_head, prepared), recipe, "avg_F1_score", 1)
+    heard = []
+
+    def report(epoch, score):
+        heard.append(epoch)
+        return epoch == 2
+
+    assert sweeping.train("x", task, {}, MagicMock(), report)["stopped_at"] == 2 and heard == [1, 2]
+    fault = sqlalchemy.exc.OperationalError("SELECT", {}, Exception("gone"))
+    with pytest.raises(sqlalchemy.exc.OperationalError):
+        sweeping.train("x", task, {}, None, MagicMock(side_effect=fault))
+
+
 def test_a_trial_is_not_lost_by_what_weights_and_biases_does(capsys):
     for broken in ("log", "finish"):
         tracker = MagicMock()
@@ -633,11 +682,11 @@ def test_a_trial_is_not_lost_by_what_weights_and_biases_does(capsys):
 def test_the_summary_says_what_luck_is(capsys):
     table = pd.DataFrame({"best_F1_0": [0.8, 0.75, 0.5], "sd_F1_0": [0.03, 0.05, 0.04], "trainings": [2.0] * 3})
     said = sweeping.luck(table, "F1_0")
-    assert "the mean of 2 trainings; another seed changes a training by 0.0408" in said and "so 1 more trials" in said
+    assert "the mean of 2 trainings; another seed changes a training by 0.0408" in said and "so 1 of the" in said
     assert sweeping.luck(table.drop(columns="sd_F1_0"), "F1_0") == "" and "--repeats 3" in capsys.readouterr().err
     # One agent of a sweep on W&B was started without --repeats.
     mixed = pd.DataFrame({"best_F1_0": [0.8, 0.75], "sd_F1_0": [np.nan, 0.04], "trainings": [np.nan, 2.0]})
-    assert "the mean of 1 training; " in sweeping.luck(mixed, "F1_0") and "so 1 more" in sweeping.luck(mixed, "F1_0")
+    assert "the mean of 1 training; " in sweeping.luck(mixed, "F1_0") and "so 1 of" in sweeping.luck(mixed, "F1_0")
 
 
 def test_the_next_command_has_what_made_the_best_trial(tmp_path, monkeypatch, capsys):
@@ -654,7 +703,7 @@ def test_the_next_command_has_what_made_the_best_trial(tmp_path, monkeypatch, ca
     command = "next: python main.py --epochs 33 --vote --recipe improved --run x-best"
     said = capsys.readouterr()
     assert sorted(said.out.splitlines()[-1].split(" --")) == sorted(command.split(" --"))
-    assert "weight_average of these short trials" in said.err
+    assert "what the file fixes for short trials: weight_average" in said.err
     with pytest.raises(UserError, match="no trial of the sweep x has finished yet"):
         sweeping.finish("x", config, [row | {"stopped_at": 1, "state": "pruned"} for row in rows], "")
 
@@ -937,7 +986,6 @@ def test_a_network_of_another_recipe_is_searched_and_its_trials_stopped(project)
         (["--storage", "sqlite://"], "pass sqlite:///FILE or postgresql://USER@HOST/NAME"),
         (["--storage", "sqlite:///:memory:"], "pass sqlite:///FILE or postgresql://USER@HOST/NAME"),
         (["--report"], "there is no sweep in sqlite:///sweeps/sweep.db"),
-        (["--report", "--storage", "sqlite:///sweeps/../sweeps/no.db"], "there is no sweep in sqlite:///sweeps/../s"),
         (["--report", "--storage", "postgresql://me:secret@127.0.0.1:9/x"], "postgresql://me:…@127.0.0.1:9/x does not"),
     ],
 )
