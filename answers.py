@@ -69,26 +69,22 @@ def _answer(waiting, models, wanted):
     """Write what the models say of each recording into its row, for all (row, recording) in `waiting`, and empty it."""
     import episodes
 
-    short = [pair for pair in waiting if _seconds(pair[1]) <= episodes.LONG]
+    short = [pair for pair in waiting if not episodes.is_long(pair[1])]
     answers = _together([recording for _, recording in short], models) if short else []
     for pair, said in zip(short, answers, strict=True):
         _complete(*pair, said, _in_windows(*pair, models, wanted), models, wanted)
     for row, recording in waiting:
-        if _seconds(recording) > episodes.LONG:
+        if episodes.is_long(recording):
             windows = _in_windows(row, recording, models, wanted)
             _complete(row, recording, episodes.overall(windows), windows, models, wanted)
     waiting.clear()
-
-
-def _seconds(recording):
-    return len(recording.signal) / recording.sampling_rate
 
 
 def _together(recordings, models):
     """[(probabilities (4,), measurements of its heartbeats (windows, measurements))] of some recordings."""
     import members
 
-    signals, rates, _ = zip(*recordings, strict=True)
+    signals, rates, *_ = zip(*recordings, strict=True)
     measured = members.measure(signals, rates, keep=False)
     answers = members.classify(models, signals, rates, False, measured)
     return [(probabilities, measured.rows[measured.owners == place]) for place, probabilities in enumerate(answers)]
@@ -102,7 +98,8 @@ def _in_windows(row, recording, models, wanted):
     if count == 1 and not wanted.windowed:
         return None
     with progress(count, f"windows of {printable(row['file'])}", "window") as bar:
-        return episodes.classify(models, recording.signal, recording.sampling_rate, bar)
+        windows = episodes.classify(models, recording.signal, recording.sampling_rate, bar)
+    return windows._replace(begins=windows.begins + recording.begin, ends=windows.ends + recording.begin)
 
 
 def _complete(row, recording, said, windows, models, wanted):
@@ -111,6 +108,7 @@ def _complete(row, recording, said, windows, models, wanted):
     said: (probabilities (4,), measurements) of the whole; windows: its `episodes.Windows` or None.
     """
     import beats
+    import episodes
 
     probabilities, rows = said
     rate = models[0].card.recipe.sampling_rate
@@ -125,12 +123,12 @@ def _complete(row, recording, said, windows, models, wanted):
         "class": CLASSES[probabilities.argmax()],
         "uncertain": bool(doubts),
         "probabilities": {name: round(float(p), 4) for name, p in zip(CLASSES, probabilities, strict=True)},
-        "seconds": round(_seconds(recording), 2),
+        "seconds": round(len(recording.signal) / recording.sampling_rate, 2),
         "doubts": doubts,
         "notes": [shortened(note) for note in notes],
     }
     if windows:
-        _add_windows(row, windows, wanted)
+        _add_windows(row, windows, wanted, episodes.is_long(recording))
     if wanted.explained or wanted.html:
         import reasons
 
@@ -141,7 +139,7 @@ def _complete(row, recording, said, windows, models, wanted):
         row["page"] = pages.recording(wanted.html, row, recording, windows, models, wanted.confidence)
 
 
-def _add_windows(row, windows, wanted):
+def _add_windows(row, windows, wanted, long):
     """Write into a `row` what its `episodes.Windows` tell: where they disagree, the episodes, and each if wanted."""
     import episodes
 
@@ -149,7 +147,7 @@ def _add_windows(row, windows, wanted):
     row["notes"] += [differ] if differ else []
     row["doubts"] += episodes.doubts(windows, row["class"])
     row["uncertain"] = bool(row["doubts"])
-    if wanted.windowed or row["seconds"] > episodes.LONG:
+    if wanted.windowed or long:
         row["fibrillation"] = episodes.summary(windows)
     if wanted.windowed:
         row["windows"] = episodes.table(windows, wanted.confidence)

@@ -579,7 +579,7 @@ def main():
     reading.add_flags(flags)
     arguments = flags.parse_args()
     for path in arguments.files:
-        signal, rate, _ = reading.read(path, *reading.told(flags, arguments))
+        signal, rate, *_ = reading.read(path, *reading.told(flags, arguments))
         print(f"{path}:")
         for (name, unit, what), value in zip(MEASUREMENTS, measure(signal, rate), strict=True):
             number = "none" if np.isnan(value) else f"{value:.4g} {unit}".rstrip()

@@ -20,6 +20,9 @@ SCALES = re.compile(
     re.I,
 )
 TIMES = {
+    **dict.fromkeys(("day", "days"), 86_400),
+    **dict.fromkeys(("h", "hour", "hours"), 3600),
+    **dict.fromkeys(("min", "mins", "minute", "minutes"), 60),
     **dict.fromkeys(("s", "sec", "secs", "second", "seconds", "sekunden"), 1),
     **dict.fromkeys(("ms", "msec", "msecs", "millis", "millisecond", "milliseconds"), 1e-3),
     **dict.fromkeys(("us", "usec", "µs", "μs", "micros", "microsecond", "microseconds"), 1e-6),

@@ -21,6 +21,7 @@ LONG = 300  # s from which on the episodes of a recording are told without askin
 # it hardly in two of three windows, and fibrillation nearly always.
 NEIGHBOURS, PROBABILITY = 3, 0.2
 SHORTEST, GAP = 60, 60  # s
+ROUNDED = 0.05  # s by which a window may last longer or shorter, for it begins and ends with a sample
 RULE = (
     f"an episode is where the median, over {NEIGHBOURS} windows of {WINDOW} s, of the probability of fibrillation is "
     f"above {PROBABILITY}; those up to {GAP} s apart are one, and those below {SHORTEST} s are left out"
@@ -39,6 +40,11 @@ def cut(samples, sampling_rate):
     if len(edges) > 1 and samples - edges[-1] < LEAST * sampling_rate:
         edges = edges[:-1]
     return np.column_stack([edges, [*edges[1:], samples]])
+
+
+def is_long(recording):
+    """Whether a `reading.Recording` is `LONG`, and classified by its windows."""
+    return len(recording.signal) >= LONG * recording.sampling_rate
 
 
 def classify(models, signal, sampling_rate, bar=None):
@@ -89,10 +95,10 @@ def find(windows):
     found = []
     for first, end in quality.runs(likely):
         begin, end = windows.begins[first], windows.ends[end - 1]
-        if found and begin - found[-1][1] <= GAP:
+        if found and begin - found[-1][1] <= GAP + ROUNDED:
             begin = found.pop()[0]
         found.append((float(begin), float(end)))
-    return [(begin, end) for begin, end in found if end - begin >= SHORTEST]
+    return [(begin, end) for begin, end in found if end - begin >= SHORTEST - ROUNDED]
 
 
 def summary(windows):
@@ -101,7 +107,7 @@ def summary(windows):
     share: that of the episodes in the time that can be read, `readable`, which is all but windows of noise outside
     episodes; None where none can. All are None where a recording is shorter than an episode.
     """
-    if windows.ends[-1] - windows.begins[0] < SHORTEST:
+    if windows.ends[-1] - windows.begins[0] < SHORTEST - ROUNDED:
         return dict.fromkeys(TOLD) | {"list": [], "rule": RULE}
     found = find(windows)
     inside = np.any([(windows.begins >= begin) & (windows.ends <= end) for begin, end in found], axis=0)

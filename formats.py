@@ -18,6 +18,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
+import scipy.io
 
 import bounds
 import columns
@@ -123,6 +124,14 @@ def _header(path):
     return headers.parse(bounds.read_file(path), path)
 
 
+def is_of(header, path):
+    """Whether the WFDB header in the file `header` is one of the signals in `path`, or cannot be read."""
+    try:
+        return path.name.casefold() in [part.casefold() for part in _header(header).parts]
+    except UserError:
+        return True
+
+
 def _check_parts(path):
     """(`Header`, notes on it) of a header; refuse one that is missing, holds no signals, or whose files are not beside
     it.
@@ -165,7 +174,23 @@ def _readable(path):
     plain = r"[-\w]+(?:/\d+)?\s+\d+(?:\s+\d+(?:\.\d*)?(?:[/(\s].*)?)?"
     if path.suffix != ".hea" or not re.fullmatch(plain, header.lines[0]):
         return False
-    return all(file.is_file() and (not header.segmented or _readable(file)) for file in files)
+    if not all(file.is_file() for file in files):
+        return False
+    if header.segmented:
+        return all(map(_readable, files))
+    return not any(_is_strange(file, header) for file in files)
+
+
+def _is_strange(file, header):
+    """Whether the samples of a MATLAB file are not from byte 24 on, as the `Header` says.
+
+    That is where those of `val` are in version 4 and 16 bits, in which the challenge has them.
+    """
+    if not any(line.split()[:2] == [file.name, "16+24"] for line in header.lines[1:]):
+        return False
+    with open(file, "rb") as opened:
+        start = opened.read(24)
+    return start[:6] == b"MATLAB" or (start[16:] == b"\4\0\0\0val\0" and start[:4] != b"\x1e\0\0\0")
 
 
 def _copy(path, folder, name):
@@ -177,6 +202,12 @@ def _copy(path, folder, name):
     for part in header.parts:
         if part != "~" and header.segmented:
             _copy(_beside(path.with_name(f"{part}.hea")), folder, part)
+        elif part != "~" and _is_strange(_beside(path.with_name(part)), header):
+            numbers = matlab.load(bounds.read_file(_beside(path.with_name(part))), path.with_name(part))
+            whole = numbers.astype(np.int16)
+            if not (whole == numbers).all():
+                raise UserError(f"{path} names {part}, which holds no whole numbers of 16 bits; name that file alone")
+            scipy.io.savemat(folder / part, {"val": whole}, format="4")
         elif part != "~":
             shutil.copy(_beside(path.with_name(part)), folder / part)
     copied = folder / f"{name}.hea"
@@ -273,16 +304,17 @@ def arrays(found, path, unit=None):
         raise ValueError("a text in it is none")
     numbers = {name: np.squeeze(value) for name, value in found.items() if np.asarray(value).dtype.kind in "iuf"}
     numbers = {k: v for k, v in numbers.items() if v.ndim in (1, 2) and max(v.shape) >= LEAST_SAMPLES}
+    called = _short_names(numbers)
     if not numbers:
         shapes = listed([f"{k or 'an array'} of shape {np.shape(v)}" for k, v in found.items() if np.ndim(v)])
         raise UserError(f"{path} holds {shapes or 'no arrays'}; expected an array of the samples of each lead")
     channels, notes, groups = [], [], {}
     for name, array in numbers.items():
-        rate, own, doubt = _settings(found, name)
+        rate, own, doubt = _settings(found, name, numbers)
         if array.ndim == 1:
-            groups.setdefault((len(array), rate, unit or own, doubt), {})[name.split("/")[-1]] = array
+            groups.setdefault((len(array), rate, unit or own, doubt), {})[called[name]] = array
         else:
-            channels += matrix(name.split("/")[-1], array, rate, unit or own, path, _names(found, array))
+            channels += matrix(called[name], array, rate, unit or own, path, _names(found, array))
     for (_, rate, own, doubt), group in groups.items():
         values = np.column_stack(list(group.values())).astype(np.float64)
         more, changes = columns.read(list(group), values, rate, own, path, doubt)
@@ -290,9 +322,26 @@ def arrays(found, path, unit=None):
     return channels, notes
 
 
-def _settings(found, name):
-    """(rate in Hz, unit, doubt) of the array of that name, told beside it, else in a group above, else anywhere."""
-    single = {key: np.unique(value)[0] for key, value in found.items() if key != name and _is_single(value)}
+def _short_names(names):
+    """{name: as many of its last parts as tell it from the other `names`}."""
+    parts, short = {name: name.split("/") for name in names}, {}
+    for name, own in parts.items():
+        others = [other for each, other in parts.items() if each != name]
+        least = next((n for n in range(1, len(own)) if all(own[-n:] != other[-n:] for other in others)), len(own))
+        short[name] = "/".join(own[-least:])
+    return short
+
+
+def _settings(found, name, arrays):
+    """(rate in Hz, unit, doubt) of the array of that name, told beside it, else in a group above, else anywhere but
+    within a group of other `arrays`.
+    """
+    theirs = {group for each in arrays for group in _groups(each)} - {*_groups(name)}
+    single = {
+        key: np.unique(value)[0]
+        for key, value in found.items()
+        if key != name and _is_single(value) and theirs.isdisjoint(_groups(key))
+    }
     parts, rate, unit, doubt = name.split("/"), None, None, ""
     for above in [*("/".join(parts[:i]) for i in range(len(parts), -1, -1)), None]:
         near = {key.split("/")[-1]: v for key, v in single.items() if above in (None, "/".join(key.split("/")[:-1]))}
@@ -302,6 +351,12 @@ def _settings(found, name):
             told = {str(value) for key, value in near.items() if re.search(r"(?:^|_)units?$", key, re.I)}
             unit = told.pop() if len(told) == 1 else None
     return rate, unit, doubt
+
+
+def _groups(name):
+    """The groups that the array or value of that name lies in."""
+    parts = name.split("/")
+    return ["/".join(parts[:i]) for i in range(1, len(parts))]
 
 
 def _is_single(value):
@@ -407,6 +462,11 @@ def read_json(content, path, unit):
         raise
     sampled = list(_sampled_data(told))
     if sampled:
+        called = [name for _, name in sampled]
+        if several := next((name for name in called if name and called.count(name) > 1), None):
+            raise UserError(f"{path} holds {called.count(several)} recordings of {several}; save each alone")
+        if any(data.get("dimensions", 1) != 1 for data, _ in sampled):
+            raise UserError(f"{path} has samples of several dimensions, which are not read; save each lead alone")
         return [_fhir_channel(data, name, unit) for data, name in sampled], []
     readings = told.get("ecgReadings") if isinstance(told, dict) else None
     if readings:
@@ -469,10 +529,9 @@ def _fhir_channel(data, name, unit):
     origin = data.get("origin", {})
     if unit != "raw":
         numbers = origin.get("value", 0) + data.get("factor", 1) * numbers
-    doubt = "" if data.get("dimensions", 1) == 1 else "its samples are of several dimensions"
-    rate = float(f"{1000 / period:.9g}") if period and not doubt else None
+    rate = float(f"{1000 / period:.9g}") if period else None
     own = origin.get("code") or origin.get("unit")
-    return Channel(name or "lead 1", rate, own and str(own), lambda: numbers, doubt)
+    return Channel(name or "lead 1", rate, own and str(own), lambda: numbers)
 
 
 def _fitbit_channel(reading, unit, many):

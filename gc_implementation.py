@@ -145,7 +145,7 @@ def open_files(arguments, options):
     recordings, refused = {}, []
     for name in arguments.file:
         try:
-            signal, rate, _ = reading.read(name, *options)
+            signal, rate, _, begin = reading.read(name, *options)
         except UserError as error:
             refused.append(str(error))
             continue
@@ -158,7 +158,7 @@ def open_files(arguments, options):
         title = Path(name).stem
         while title in recordings:  # of another folder
             title += "_"
-        recordings[title] = SimpleNamespace(record=title, label=None, signal=signal, sampling_rate=rate)
+        recordings[title] = SimpleNamespace(record=title, label=None, signal=signal, sampling_rate=rate, begin=begin)
     shipped = Path(__file__).parent / "pretrained/improved.keras"
     own = run.model if arguments.run else shipped
     return run, runs.load(arguments.model or own) if recordings else None, recordings, refused
@@ -167,7 +167,8 @@ def open_files(arguments, options):
 def explain(saved, recording, path):
     """Draw into `path` where a model looked in a `recording`, a row of the table; return a row of gradcam.csv.
 
-    saved: a `runs.Saved`. Of several images, the one that speaks most for the class that the vote gave is drawn.
+    saved: a `runs.Saved`. Of several images, the one that speaks most for the class that the vote gave is drawn. Times
+    are those of its file, of which something may have been cut off before the recording begins.
     """
     import beats
     import heatmaps
@@ -207,10 +208,11 @@ def explain(saved, recording, path):
         f"{recording.record}: {true}predicted {CLASSES[predicted]} ({voted.max():.0%}), "
         f"{padding:.0%} of the heat on padding{part}"
     )
-    picture = preprocessing.picture(pixels[best], recipe, begin)
-    trace = times[shown], recording.signal[shown], peaks
+    cut = getattr(recording, "begin", 0.0)
+    picture = preprocessing.picture(pixels[best], recipe, cut + begin)
+    trace = cut + times[shown], recording.signal[shown], cut + peaks
     if method == "gradcam":
-        plotting.gradcam(picture, hot, trace, seconds if recipe.padding != "wrap" else np.inf, title, why, path)
+        plotting.gradcam(picture, hot, trace, cut + seconds if recipe.padding != "wrap" else np.inf, title, why, path)
     else:
         plotting.heat_on_trace(picture, hot, trace, heatmaps.METHODS[method].title, title, why, path)
     print(f"{path}: {true}{padding:.1%} of the heat on padding; {why}")

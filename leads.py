@@ -30,6 +30,7 @@ BESIDE = re.compile(
     r"|state|flags?|trig\w*|markers?|mark|contact|loff|off|impedance|imp|batt?|battery|id|crc|checksum|valid|score"
     r"|confidence|gain|offset|times?|timestamps?|date|millis|micros|sync"
 )
+PLAIN_NUMBERS = re.compile(r"[\[(]\s*(?:adc|raw|digital)?[\s_-]*(?:counts?|units?|values?|numbers?)\s*[\])]")  # a unit
 # Other signals.
 OTHER = re.compile(
     r"resp\w*|breath\w*|edr|flow|airflow|nasal|cannula|therm\w*|effort|abd\w*|snor\w*|sound|audio|mic|microphone"
@@ -62,7 +63,7 @@ def lead_of(name):
 
 def kind(name):
     """What a channel is called after: "ecg" (or a lead), what stands "beside" one, an "other" signal, or ""."""
-    found = words(name)
+    found = words(PLAIN_NUMBERS.sub(" ", name.casefold()) if PLAIN_NUMBERS.search(name.casefold()) else name)
     found += [word.rstrip("0123456789") for word in found]
     for called, pattern in (("other", OTHER), ("beside", BESIDE)):
         if any(pattern.fullmatch(word) for word in found):
@@ -134,6 +135,10 @@ def _likely(channels, path):
     if leads:  # whose numbers are loaded only until some fit
         return next((i for i in leads if not no_signal(channels[i].load())), leads[0])
     likely = [i for i, found in enumerate(kinds) if not found]
+    named = [i for i, name in enumerate(names) if kinds[i] == "beside" and ECG.search(name.casefold())]
+    if likely and (named := [i for i in named if not no_signal(channels[i].load())]):
+        told = listed([names[i] for i in [*named, *likely]])
+        raise UserError(f"{path} does not tell which of {told} is the ECG; pass --lead with its name or number")
     if not likely:
         raise UserError(f"{path} holds {listed(names)}, none of which may be an ECG; pass --lead if one is")
     fitting = [i for i in likely if not no_signal(channels[i].load())] if len(likely) > 1 else likely

@@ -121,13 +121,13 @@ def recording(folder, row, read, windows, models, confidence):
     confidence: the probability below which a class is called uncertain.
     """
     name = page_name(row["file"])
-    long = row["seconds"] > episodes.LONG
+    long = episodes.is_long(read)
     parts = choose(windows, row) if long else [Part(0, len(read.signal), None, "")]
     if long:
         parts = [part._replace(first=first, end=end) for part in parts for first, end in [_span(part, read)]]
     warm = has_heat()
     pieces = [_piece(part, row, read, windows, models, warm, confidence) for part in parts]
-    peaks = [] if long else beats.find(read.signal, read.sampling_rate)["sleepecg"]
+    peaks = [] if long else beats.find(read.signal, read.sampling_rate)["sleepecg"] + read.begin
     found = (row.get("fibrillation") or {}).get("list", [])
     render(
         "recording.html",
@@ -137,7 +137,7 @@ def recording(folder, row, read, windows, models, confidence):
         sampling_rate=read.sampling_rate,
         episodes=episodes.told(row["fibrillation"]) if "fibrillation" in row else None,
         listed=sorted(sorted(found, key=lambda e: e["begin"] - e["end"])[:MOST_EPISODES], key=lambda e: e["begin"]),
-        overview=overview(windows, row["seconds"], peaks, pieces if long else [], found),
+        overview=overview(windows, (read.begin, read.begin + row["seconds"]), peaks, pieces if long else [], found),
         traces=pieces,
         clipped=any(strip["clipped"] for piece in pieces for strip in piece["strips"]),
         cold=None if warm else COLD,
@@ -187,7 +187,7 @@ def _piece(part, row, read, windows, models, warm, confidence):
         said["uncertain"] = bool(doubts)
     chosen = CLASSES.index(said["class"])
     warmth = _warmth(models[0], signal, read.sampling_rate, chosen) if warm else None
-    begin = part.first / read.sampling_rate
+    begin = read.begin + part.first / read.sampling_rate
     return said | {
         "id": f"window-{part.place}",
         "place": part.place,
@@ -301,20 +301,21 @@ def _label(begin, seconds, kinds):
 # ── Overview ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def overview(windows, seconds, peaks, picks, found):
+def overview(windows, lasts, peaks, picks, found):
     """Rows over the whole recording: classes of its windows as a strip, where there are some, and the heart rate.
 
-    peaks: times of the R peaks in s, whose rate is drawn where there are no windows; picks: the pieces that links open;
-    found: the episodes, as `episodes.summary` lists them.
+    lasts: (begin, end) of the recording in s; peaks: times of the R peaks in s, whose rate is drawn where there are no
+    windows; picks: the pieces that links open; found: the episodes, as `episodes.summary` lists them.
     """
     course = _course(windows, peaks)
     known = course.rates[np.isfinite(course.rates)]
     low, high = (10 * (known.min() // 10), 10 * (known.max() // 10 + 1)) if len(known) else (0, 10)
-    span = next((each for each in SPANS if each * ROWS >= seconds), SPANS[-1]) if picks else seconds
-    begins = np.arange(0, seconds, span)
+    first, last = lasts
+    span = next((each for each in SPANS if each * ROWS >= last - first), SPANS[-1]) if picks else last - first
+    begins = np.arange(first, last, span)
     return {
         "lines": [
-            _overview_line(course, begin, min(begin + span, seconds), span, (low, high))
+            _overview_line(course, begin, min(begin + span, last), span, (low, high))
             | {"picks": [_pick(piece, begin, span) for piece in picks if begin <= piece["begin"] < begin + span]}
             | {"episodes": _bands(found, begin, span)}
             for begin in begins

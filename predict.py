@@ -252,7 +252,8 @@ def find(names, recursive=False):
             folder = name != "-" and os.path.isdir(path) and os.access(path, os.R_OK)
             folders = [path] if folder else []
             if folder and recursive:
-                folders += sorted(Path(inner) for inner, _, _ in os.walk(path) if Path(inner) != path)
+                inner = [Path(each) for each, _, _ in os.walk(path)]
+                folders += sorted(each for each in inner if each != path and "__MACOSX" not in each.parts)
             found = [file for each in folders for file in inside(each)]
             if folder and not found and not recursive and any(entry.is_dir() for entry in path.iterdir()):
                 say(f"{path} holds folders and no recordings; pass --recursive to search them")
@@ -287,7 +288,8 @@ def inside(folder):
     """The recordings in a folder, by their suffixes in any case; text files and the like only where it holds no WFDB
     records, whose lists and labels are text too.
     """
-    files = sorted(entry for entry in folder.iterdir() if entry.is_file() and not is_own(entry))
+    entries = [entry for entry in folder.iterdir() if not entry.name.startswith("._")]  # what macOS leaves beside them
+    files = sorted(entry for entry in entries if entry.is_file() and not is_own(entry))
     headers = {entry.stem.lower() for entry in files if entry.suffix.lower() == ".hea"}
     suffixes = RECORDINGS if headers else SUFFIXES
     found = [

@@ -16,8 +16,9 @@ import quality
 from leads import choose, microvolts, no_signal
 from shell import UserError, parser, run_script, shortened, unwarned
 
-# signal: float64 (samples,) in µV; sampling_rate in Hz; notes: sentences about what was assumed or changed.
-Recording = namedtuple("Recording", "signal sampling_rate notes")
+# signal: float64 (samples,) in µV; sampling_rate in Hz; notes: sentences about what was assumed or changed; begin: s of
+# what was cut off before it, so that times are those of the file.
+Recording = namedtuple("Recording", "signal sampling_rate notes begin", defaults=[0.0])
 
 RATES = 50, 1_000_000  # Hz; whatever is above the model's is resampled
 LEAST_SECONDS = 5
@@ -55,26 +56,27 @@ def read(path, lead=None, fs=None, unit=None):
     another = "name another recording" + (" or --lead" if len(channels) > 1 else "")
     signal, name = scale * np.asarray(channel.load(), np.float64), channel.name
     del channels, channel  # which hold all leads
-    signal, changes = _clean(signal, rate, path, another)
+    signal, changes, first = _clean(signal, rate, path, another)
+    begin = first / rate
     found = no_signal(signal)
     if found:
         raise UserError(f"{path}: {name} holds {found}, and no ECG; {another}")
     faults = quality.faults(signal, rate)
-    good, told = quality.between(faults, len(signal), rate), _left_out(faults, rate)
+    good, told = quality.between(faults, len(signal), rate), _left_out(faults, rate, begin)
     if not good:
         raise UserError(f"{path} has no {quality.LEAST_SECONDS} s that are whole ({'; '.join(told)}); {another}")
     if unit != "raw":
         _check_amplitude([signal[start:stop] for start, stop in good], own_unit, scale, path)
-    return Recording(signal, float(rate), notes + changes + told)
+    return Recording(signal, float(rate), notes + changes + told, begin)
 
 
-def _left_out(faults, rate):
-    """Notes on the `quality.Fault`s of a signal at a rate in Hz, one for each kind."""
+def _left_out(faults, rate, begin):
+    """Notes on the `quality.Fault`s of a signal at a rate in Hz, from `begin` s on, one for each kind."""
     notes = []
     for what in dict.fromkeys(fault.what for fault in faults):
         alike = [fault for fault in faults if fault.what == what]
         seconds = sum(fault.stop - fault.start for fault in alike) / rate
-        places = f"{len(alike)} places" if len(alike) > 1 else f"{alike[0].start / rate:.1f} s"
+        places = f"{len(alike)} places" if len(alike) > 1 else f"{begin + alike[0].start / rate:.1f} s"
         notes.append(f"{seconds:.1f} s {'are' if seconds != 1 else 'is'} {what}, at {places}, and left out")
     return notes
 
@@ -127,20 +129,23 @@ def _open(path, unit):
 
 
 def _header(path):
-    """The header of the WFDB record that `path` names, itself or by its record or signals, in any case; or None."""
+    """The header of the WFDB record that `path` names, itself or by its record or signals, in any case; or None.
+
+    A header beside a `.mat` file may be of another file of that name.
+    """
     suffix = path.suffix.lower()
     names = [f"{path.name}.hea", path.stem + ".hea"] if suffix in (".hea", ".dat", ".mat") else [f"{path.name}.hea"]
     for name in names:
         for ending in (".hea", ".HEA", ".Hea"):
             header = path.with_name(name.removesuffix(".hea") + ending)
             if os.path.isfile(header):  # unlike Path's own, this takes names that are too long
-                return header
+                return header if suffix != ".mat" or formats.is_of(header, path) else None
     return None
 
 
 def _clean(signal, rate, path, another):
-    """(signal, notes) without gaps and constant ends, of a signal (samples,) at a rate in Hz; another: the advice where
-    it is none.
+    """(signal, notes, samples cut off before it) without gaps and constant ends, of a signal (samples,) at a rate in
+    Hz; another: the advice where it is none.
     """
     finite = np.isfinite(signal)
     if not finite.any():
@@ -150,7 +155,7 @@ def _clean(signal, rate, path, another):
     ends = len(signal) - (stop - first)
     if ends:
         notes.append(f"at the ends {ends} samples were missing and were cut off")
-    signal, finite = signal[first:stop], finite[first:stop]
+    before, signal, finite = first, signal[first:stop], finite[first:stop]
     missing = len(signal) - np.count_nonzero(finite)
     if missing:
         known = np.flatnonzero(finite)
@@ -173,12 +178,12 @@ def _clean(signal, rate, path, another):
         stop = last
     if first / rate >= CONSTANT_SECONDS:
         notes.append(f"the first {first / rate:.1f} s were constant and were cut off")
-        signal, stop = signal[first:], stop - first
+        before, signal, stop = before + first, signal[first:], stop - first
     signal = signal[:stop]
     if len(signal) / rate < LEAST_SECONDS:
         rest = f" ({'; '.join(notes)})" if notes else ""
         raise UserError(f"{path} lasts {len(signal) / rate:.1f} s{rest}; at least {LEAST_SECONDS} s are needed")
-    return signal, notes
+    return signal, notes, before
 
 
 def _check_amplitude(stretches, unit, scale, path):
@@ -218,7 +223,7 @@ def main():
     add_flags(flags)
     arguments = flags.parse_args()
     for path in arguments.files:
-        signal, rate, notes = read(path, *told(flags, arguments))
+        signal, rate, notes, _ = read(path, *told(flags, arguments))
         print("; ".join(map(shortened, [f"{path}: {len(signal) / rate:.1f} s at {rate:g} Hz", *notes])))
 
 

@@ -47,17 +47,21 @@ SHORT_WORDS = (
     r"(?:^[\"'{\s]*rate\b|[,;\t{]\s*[\"']?rate\b|(?:data|acqui\w+|adc|digiti\w+|record\w*)[\s_]*(?:rate|freq\w*))"
 )
 STEP_WORDS = r"(?:sampl\w*[\s_-]*(?:interval|period|step|spacing)|^\W*(?:interval|period|dt|time[\s_]?step)\b)"
+# After these, a frequency is a filter's, another sensor's, or what it was before.
+NOT_ITS = r"filt|notch|pass|cut|band|\bfrom|\b(?:acc|gyr|mag|ppg|pleth|emg|eda|gsr|eeg|resp|temp|spo2|imu)"
 NUMBER_FIRST = [
     rf"{NUMBER}\s*(?:samples?|values?|points?|s)\s*(?:/|per)\s*s(?:ec(?:onds?)?)?\b",
     rf"{NUMBER}\s*sps\b",
     rf"{NUMBER}\s*(?P<step_after>{SECONDS})\s*(?:/|per)\s*(?:sample|value|point)",
-    rf"{NUMBER}\s*(?P<after>k)?{HERTZ}\W{{0,3}}sampl",
+    # Not of "low-pass 100 Hz, sampling rate 256 Hz", nor where the number of the sampling follows.
+    rf"{NUMBER}\s*(?P<after>k)?{HERTZ}[\s-]*sampl(?!\w*[\s_]*(?:rate|freq\w*)?{GAP}\d)",
+    rf"sampl\w*\s+from\b[^\n]*?\bto\s+{NUMBER}\s*(?P<after>k)?{HERTZ}",
 ]
 WORDS_FIRST = [
     rf"{RATE_WORDS}{GAP}(?P<before>k?hz\b|sps|samples?\s*(?:/|per)\s*s\w*)?{GAP}{NUMBER}\s*(?P<after>k(?=hz)|{SECONDS})?",
     rf"{STEP_WORDS}{GAP}(?P<step_before>{SECONDS})?{GAP}{NUMBER}\s*(?P<step_after>{SECONDS})?",
     rf"{SHORT_WORDS}{GAP}{NUMBER}\s*(?P<after>k)?{HERTZ}",
-    rf"sampl(?:(?!filt|notch|pass|cut|band)[^\d\n]){{0,25}}?{NUMBER}\s*(?P<after>k)?{HERTZ}",
+    rf"sampl(?:(?!{NOT_ITS})[^\d\n]){{0,25}}?{NUMBER}\s*(?P<after>k)?{HERTZ}",
 ]
 NUMBER_FIRST, WORDS_FIRST = ([re.compile(each, re.I) for each in part] for part in (NUMBER_FIRST, WORDS_FIRST))
 USUAL_RATES = {100, 125, 128, 200, 250, 256, 300, 360, 400, 500, 512, 1000, 1024, 2000}  # Hz
@@ -78,7 +82,7 @@ def read(content, path, unit=None, whole=False):
     body = [seconds(line) for line in lines[first:] if not line.lstrip().startswith("#")]
     # In quotes, a comma can only be a decimal one.
     body = [re.sub(r'"([^"]*)"', lambda match: match[1].replace(",", "."), line) for line in body]
-    between, notes = separator(body[MOST_LEADING:] if len(body) > RUN else body)
+    between, notes = separator(body[MOST_LEADING:] if len(body) > RUN else body, header[-1] if header else "")
     if len(body) == 1:  # a signal laid down
         body, between = body[0].rstrip(f" {between or ''}").split(between), None
     values = parse(body, between, first, path)
@@ -149,8 +153,8 @@ def decode(content, path):
         text = content.decode("latin-1")
     if re.search(r"[\x00-\x08\x0e-\x1f]", text):
         raise UserError(f"{path} is in a format that is not read here; export the recording as EDF, WFDB or CSV")
-    # Copying between systems may double the carriage return.
-    return re.sub(r"\r+\n?", "\n", text).rstrip().split("\n")
+    # Copying between systems may double the carriage return; some locales write a minus of their own.
+    return re.sub(r"\r+\n?", "\n", text).replace("\N{MINUS SIGN}", "-").rstrip().split("\n")
 
 
 def split(lines, path):
@@ -234,8 +238,11 @@ def number(field):
     return np.nan if field.casefold() in GAPS or re.fullmatch(DATE, field) else None
 
 
-def separator(body):
-    """(what separates the columns, None for blanks; notes) of lines in which a comma may be a decimal one."""
+def separator(body, above=""):
+    """(what separates the columns, None for blanks; notes) of lines in which a comma may be a decimal one.
+
+    above: the header's last line, which may name two columns.
+    """
     text = "\n".join(body)
     for between in ";\t|":
         if between in text:
@@ -244,6 +251,9 @@ def separator(body):
         return None, []
     rows = [line.rstrip(", ").split(",") for line in body if line.strip(", ")]
     if "." in text or not all(len(row) == 1 or (len(row) == 2 and row[1].isdigit()) for row in rows):
+        return ",", []
+    titles = above.split(",")
+    if len(titles) == 2 and all(kind(title) for title in titles):
         return ",", []
     # Left are lines such as 12,34: decimals, or two columns of integers, which have no "-0" and no leading zeros.
     # A number without decimals among them, or a sign that only the first part ever has, speaks for decimals too.

@@ -74,6 +74,17 @@ def test_what_counts_as_an_episode(classes, expected):
     assert episodes.find(windows(classes)) == expected
 
 
+@pytest.mark.parametrize("rate", [129.97, 125.01, 130.03, 512.414, 250.0])
+def test_windows_of_whole_samples_make_the_same_episodes(rate):
+    """Their edges are rounded to samples, so that two windows last 59.99 or 60.01 s."""
+    for place in range(2, 90):
+        classes = np.array(list("N" * 100))
+        classes[place : place + 2] = classes[place + 4 : place + 7] = "A"
+        begins, ends = (episodes.cut(round(3000 * rate), rate) / rate).T
+        found = episodes.find(windows(classes)._replace(begins=begins, ends=ends))
+        assert len(found) == 1 and np.allclose(found, [(30 * place, 30 * (place + 7))], atol=0.05)
+
+
 def test_the_summary_is_of_the_time_that_can_be_read():
     told = episodes.summary(windows("NNAAAANN~~NNAANN"))
     assert (told["seconds"], told["readable"], told["episodes"], told["longest"]) == (180, 420, 2, 120)

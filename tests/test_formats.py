@@ -81,9 +81,45 @@ def test_json_of_fhir(tmp_path):
         notes=["1 samples were missing and were cut off"],
     )
     refused(
-        r"rate \(its samples are of several dimensions\)",
+        "has samples of several dimensions, which are not read; save each lead alone",
         write(tmp_path, json.dumps(sampled("131329", "uV", UV, dimensions=2)), "c.json"),
     )
+
+
+def test_several_fhir_recordings_of_one_lead_are_not_one(tmp_path):
+    observations = [{"resource": {"resourceType": "Observation", "component": [sampled("131329", "uV", UV)]}}] * 3
+    path = write(tmp_path, json.dumps({"resourceType": "Bundle", "entry": observations}), "a.json")
+    refused("holds 3 recordings of Lead I; save each alone", path)
+
+
+def test_arrays_of_the_same_name_in_several_groups(tmp_path):
+    beside = {"fs": 300, "unit": "uV"}
+    told = beside | {"ppg": {"values": list(OTHER)}, "ecg": {"values": list(UV)}}
+    for order in (told, dict(reversed(told.items()))):
+        path = write(tmp_path, json.dumps(order), "a.json")
+        check(reading.read(path), notes=["of 2 leads ecg/values was taken; the others are ppg/values"])
+    told = beside | {"leads": {lead: {"samples": list(UV if lead == "I" else OTHER)} for lead in ("V6", "I", "II")}}
+    path = write(tmp_path, json.dumps(told), "a.json")
+    check(reading.read(path), notes=["of 3 leads I/samples was taken; the others are V6/samples, II/samples"])
+    check(reading.read(path, lead="II"), OTHER, notes=["of 3 leads II/samples was taken"])
+    days = {day: {"fs": rate, "unit": "uV", "ecg": list(UV)} for day, rate in (("monday", 300), ("tuesday", 250))}
+    notes = ["of 2 leads monday/ecg was taken; the others are tuesday/ecg"]
+    check(reading.read(write(tmp_path, json.dumps(days), "a.json")), notes=notes)
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for name, numbers in (("ECG", UV), ("PPG", OTHER)):
+            file.create_dataset(f"{name}/data", data=numbers).attrs["unit"] = "uV"
+        file.attrs["sampling_rate"] = 300
+    check(reading.read(tmp_path / "a.h5"), notes=["of 2 leads ECG/data was taken"])
+
+
+def test_the_rate_of_another_sensor_is_not_taken(tmp_path):
+    told = {"ecg": {"unit": "uV", "ecg": list(UV)}, "acc": {"info": {"sampling_rate": 52}, "x": list(OTHER)}}
+    path = write(tmp_path, json.dumps(told), "a.json")
+    refused("does not tell its sampling rate; pass --fs HZ", path)
+    check(reading.read(path, fs=300), notes=["of 2 leads ecg was taken"])
+    told = {"device": {"sampling_rate": 300}, "data": {"unit": "uV", "ecg": list(UV)}}
+    check(reading.read(write(tmp_path, json.dumps(told), "a.json")))
 
 
 def test_json_of_devices(tmp_path):

@@ -295,6 +295,8 @@ def test_rates_lengths_and_the_table(trained, classify):
     status, out, _ = classify("long.txt", "--fs", "300", "--unit", "uV", "--confidence", "1", "--csv")
     (row,) = csv.DictReader(out.splitlines())
     assert status == 0 and float(row["seconds"]) == 300 and row["uncertain"] == "True"
+    status, out, _ = classify("long.txt", "--fs", "300", "--unit", "uV", "--json")  # from 5 minutes on
+    assert json.loads(out)[0]["fibrillation"]["rule"]
 
 
 def test_long_recordings_tell_their_episodes_and_windows_are_rows(trained, classify):
@@ -311,6 +313,12 @@ def test_long_recordings_tell_their_episodes_and_windows_are_rows(trained, class
     assert list(hour["probabilities"].values()) == pytest.approx(scipy.special.softmax(logits), abs=0.01)
     assert {"share", "seconds", "episodes", "longest", "rule"} <= set(hour["fibrillation"])
     assert all(30 < row["heart_rate"] < 200 and 0 <= row["quality"] <= 100 for row in hour["windows"])
+    np.savetxt(trained / "late.txt", np.concatenate([np.zeros(36_000), recording("N", 61, rng), np.ones(300)]))
+    status, out, _ = classify("late.txt", "--fs", "300", "--unit", "uV", "--windows", "--html", "late", "--json")
+    (late,) = json.loads(out)
+    assert [row["start"] for row in late["windows"]] == [120, 150] and late["seconds"] == pytest.approx(61, abs=0.1)
+    page = (trained / "late" / late["page"]).read_text("utf-8")
+    assert ">2:00 to 3:01<" in page and "ECG from 2:00, 10 s" in page and "ECG from 3:00" in page
     several = len({row["class"] for row in hour["windows"]}) > 1
     assert several == any("disagree" in note for note in hour["notes"])
 
@@ -410,6 +418,9 @@ def test_folders_in_any_case_and_inside_each_other(tmp_path, monkeypatch, capsys
     assert predict.find(["sub"]) == [Path("sub")]
     assert capsys.readouterr().err == "sub holds folders and no recordings; pass --recursive to search them\n"
     (tmp_path / "sub/a.CSV").write_text("")
+    for left in ("sub/._a.CSV", "__MACOSX/sub/a.CSV"):  # by macOS
+        (tmp_path / left).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / left).write_text("")
     found = [str(path) for path in predict.find([".", "-"], recursive=True)]
     assert found == ["REC.HEA", "x.EDF", "sub/a.CSV", "sub/deep/B.HEA", "sub/deep/c.MAT", "-"]
 

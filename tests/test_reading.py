@@ -162,6 +162,26 @@ def test_a_record_of_the_challenge(folder, name):
     check(reading.read(folder / name), stored)
 
 
+@pytest.mark.parametrize("version", ["4", "5", "5 packed", "5 float"])
+def test_a_mat_file_of_any_version_with_its_header(tmp_path, version):
+    numbers = np.stack([OTHER.round(), UV]).astype(float if version == "5 float" else np.int16)
+    scipy.io.savemat(tmp_path / "a.mat", {"val": numbers}, format=version[0], do_compression="packed" in version)
+    lines = [f"a.mat 16+24 1000/mV 16 0 0 0 0 {lead}\n" for lead in ("II", "I")]
+    (tmp_path / "a.hea").write_text(f"a 2 300 {len(UV)}\n" + "".join(lines))
+    for name in ("a.mat", "a.hea", "a"):
+        check(reading.read(tmp_path / name), notes=["of 2 leads I was taken; the others are II"])
+    scipy.io.savemat(tmp_path / "a.mat", {"val": numbers / 2000})
+    refused("names a.mat, which holds no whole numbers of 16 bits", tmp_path / "a.hea")
+
+
+def test_the_header_of_another_file_beside_a_mat_file(tmp_path):
+    scipy.io.savemat(tmp_path / "a.mat", {"val": UV[None]})
+    (tmp_path / "a.hea").write_text(f"a 1 300 {len(UV)}\na.dat 16 1000\n")
+    (tmp_path / "a.dat").write_bytes(OTHER.astype("<i2").tobytes())
+    check(reading.read(tmp_path / "a.mat", fs=300), notes=["the file has no header"])
+    check(reading.read(tmp_path / "a.hea"), OTHER, atol=1)
+
+
 def test_a_mat_file_without_header(tmp_path):
     path = tmp_path / "a.mat"
     scipy.io.savemat(path, {"val": UV[None].astype(np.int16)})
@@ -446,6 +466,22 @@ def test_one_bare_column(tmp_path, decimal):
 def test_two_columns_of_integers_are_no_decimals(tmp_path):
     path = write(tmp_path, table(UV, OTHER, decimals=0))
     check(reading.read(path, "2", 300, "uV"), np.round(OTHER), atol=0.5, notes=["of 2 leads lead 2 was taken"])
+
+
+def test_two_columns_of_integers_that_are_named(tmp_path):
+    text = "resp,ecg\n" + "".join(f"{-abs(a):.0f},{b:.0f}\n" for a, b in zip(OTHER, UV + 2000, strict=True))
+    notes = ["of 2 leads ecg was taken; the others are resp"]
+    check(reading.read(write(tmp_path, text), fs=300, unit="uV"), UV + 2000, atol=0.51, notes=notes)
+
+
+def test_the_minus_sign_of_some_locales(tmp_path):
+    text = column(MV, 3).replace("-", "\N{MINUS SIGN}")
+    check(reading.read(write(tmp_path, text), fs=300, unit="mV"), atol=0.51)
+
+
+def test_minutes_are_no_seconds(tmp_path):
+    text = "Time (min),ECG (mV)\n" + "".join(f"{i / 300 / 60:.7f},{v:.4f}\n" for i, v in enumerate(MV))
+    check(reading.read(write(tmp_path, text)), notes=["the column Time (min) tells the sampling rate, 300 Hz"])
 
 
 def test_decimal_commas_without_a_sign(tmp_path):
@@ -898,7 +934,17 @@ def test_constant_ends(tmp_path, before, after):
     notes = [f"the last {after / 300:.1f} s were constant and were cut off"] if after >= 60 else []
     notes += [f"the first {before / 300:.1f} s were constant and were cut off"] if before >= 60 else []
     signal = np.concatenate([ends[0], UV, ends[1]])
-    check(reading.read(write(tmp_path, lines(signal))), UV if notes else signal, notes=notes)
+    recording = reading.read(write(tmp_path, lines(signal)))
+    check(recording, UV if notes else signal, notes=notes)
+    assert recording.begin == (before / 300 if before >= 60 else 0)
+
+
+def test_times_are_those_of_the_file(tmp_path):
+    """Missing and constant samples are cut off before a lead that falls off for a while."""
+    signal = np.concatenate([np.full(300, np.nan), np.full(600, 7.5), UV, np.full(1200, 7.5), UV])
+    recording = reading.read(write(tmp_path, lines(signal)))
+    assert recording.begin == 3 and len(recording.signal) == 2 * len(UV) + 1200
+    assert recording.notes[-1] == "4.0 s are flat, at 13.0 s, and left out"
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,16 @@ import texts
         ("frame rate 25 fps", None),
         ("RR interval: 0.8 s", None),
         ("Original sampling rate: 1000 Hz", None),
+        ("ECG in mV, low-pass 100 Hz, sampling rate 256 Hz", 256),
+        ("Filter: 0.05-150 Hz; Sampling: 256 Hz; unit: mV", 256),
+        ("info: bandwidth 0.05-150 Hz, sampling rate 256 Hz", 256),
+        ("Notch: 50 Hz, Sampling: 500 Hz", 500),
+        ("Mains: 60 Hz Sampling: 250 Hz", 250),
+        ("300 Hz sampling rate", 300),
+        ("300 Hz sampled", 300),
+        ("Downsampled from 512 Hz to 256 Hz", 256),
+        ("downsampled from 1 kHz", None),
+        ("Sampling rates: ACC 100 Hz, ECG 250 Hz", None),
     ],
 )
 def test_rates_in_words_of_sampling(line, rate):
@@ -123,8 +133,13 @@ def test_numbers_and_clocks(field, expected):
             "ECG,EKG1,ecg_raw,EEG EKG-REF,Chest ECG,I,II,DII,MLII,LA-RA,V1,aVF,Lead III,MDC_ECG_LEAD_V2,CH2 ECG,ЭКГ",
         ),
         (
+            "ecg",
+            "ECG [ADC counts],Lead I (count),II (raw values)",
+        ),
+        (
             "beside",
-            "Heart Rate,HR,ECG rate,ECGRate,RR (ms),label,Sample Index,packet,ECG_Status1,event,timestamp,R-peaks",
+            "Heart Rate,HR,ECG rate,ECGRate,RR (ms),label,Sample Index,packet,ECG_Status1,event,timestamp,R-peaks,"
+            "ECG offset removed,ECG count",
         ),
         (
             "other",

@@ -144,7 +144,7 @@ def by_block(content, most, seed):
 def recording(path):
     odd = path.exists() and path.stat().st_size % 2
     flags = ("1", 50, "raw") if odd else (None, None, None)  # which get to different places
-    signal, rate, _ = reading.read(path, *flags)
+    signal, rate, *_ = reading.read(path, *flags)
     assert np.isfinite(signal).all() and rate > 0
 
 
