@@ -101,7 +101,7 @@ def match(rows, path, table, folds=None):
         wanted = table[dataset.split(table) == "test"]
     else:
         wanted = pd.concat([table[part == "test"].assign(fold=fold) for fold, part in folds.items()])
-    keys = ["record", "fold"] if {"fold"} <= set(rows) & set(wanted) else ["record"]
+    keys = _keys(rows, wanted, path)
     given = rows.drop(columns=["seconds", *((set(wanted) & set(rows)) - set(keys))], errors="ignore")
     scored = wanted.assign(seconds=dataset.seconds(wanted)).merge(given, on=keys, how="left")
     missing = scored.record[scored["class"].isna()]
@@ -117,6 +117,19 @@ def match(rows, path, table, folds=None):
 
         scored = add_heartbeats(scored, scored, members.measure(scored.signal, scored.sampling_rate))
     return scored.drop(columns=["signal", "sampling_rate"])
+
+
+def _keys(rows, others, path):
+    """The columns by which the predictions `rows` of the file `path`, and `others`, belong together."""
+    if {"fold"} <= set(rows) & set(others):
+        return ["record", "fold"]
+    for each in (rows, others):
+        if (repeated := each.record.duplicated()).any():
+            raise UserError(
+                f"{path}: {each.record[repeated].iloc[0]} has predictions of several folds ({repeated.sum()} such "
+                "lines); pass --folds, or keep one of each record"
+            )
+    return ["record"]
 
 
 def add_heartbeats(rows, table, measured):
@@ -139,13 +152,14 @@ def voices(rows):
     numbers = set(rows.select_dtypes("number"))
     names = [column[:-2] for column in rows if column.endswith("_A") and set(member_columns(column[:-2])) <= numbers]
     alone = {name: rows[member_columns(name)].to_numpy(float) for name in names if name != "probability"}
-    return {",".join(alone): probabilities(rows)} | alone if alone else {}
+    together = probabilities(rows)
+    return {",".join(alone): together} | alone if alone and together is not None else {}
 
 
 def compare(rows, path):
     """`scoring.compare` of the predictions `rows` with those in the file `path`, on the recordings that both have."""
     other = read(path)
-    keys = ["record", "fold"] if {"fold"} <= set(rows) & set(other) else ["record"]
+    keys = _keys(other, rows, path)
     both = rows[[*keys, "label", "class"]].merge(other[[*keys, "class"]], on=keys, suffixes=("", "_other"))
     if both.empty:
         raise UserError(f"{path} has no recording that is scored here; name predictions for the same ones")

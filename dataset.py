@@ -157,6 +157,11 @@ def parse_signal(content, where):
         raise UserError(f"{where} is empty; leave the record out of the labels")
     if not np.isfinite(signal).all():
         raise UserError(f"{where} holds NaN or infinite samples; repair the recording or leave it out of the labels")
+    if (signal == -32768).any():
+        raise UserError(
+            f"{where} holds -32768, by which WFDB marks missing samples; repair the recording or leave it out of the "
+            "labels"
+        )
     if np.abs(signal.astype(np.float64)).max() > 32767 or (signal != np.round(signal)).any():
         raise UserError(f"{where} holds values that are not 16-bit integers; the set's unit is 1/1000 mV")
     return signal[0].astype(np.int16)

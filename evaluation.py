@@ -149,7 +149,7 @@ def predict(models, table, seen, labels):
     rows = benchmark.add_heartbeats(rows, table, measured).round(6)
     known = {
         "labels": labels or models[0].card.recipe.labels,
-        "protocol": "recordings that the model has not seen",
+        "protocol": f"{'' if len(seen) else 'all '}recordings that the model has not seen",
         "baselines": duration_baseline(table, seen),
         "thresholds": (models[0].card.thresholds if len(models) == 1 else None) or {},
     }
@@ -206,10 +206,13 @@ def read_entry(arguments):
             raise UserError(
                 f"{beside} is not of this version of evaluation.py; delete it, or score the run again"
             ) from None
-    if "label" in rows and not (arguments.data or arguments.labels or arguments.folds or arguments.all):
-        return run, rows, known or {"labels": "the file's own", "protocol": f"all of the file's recordings; {UNKNOWN}"}
-    if not arguments.run and (run.figures / "metrics.json").is_file() and _models(run.figures / "metrics.json"):
+    as_it_is = "label" in rows and not (arguments.data or arguments.labels or arguments.folds or arguments.all)
+    kept = run.figures / "predictions.csv"
+    again = as_it_is and kept.exists() and kept.samefile(path)
+    if not arguments.run and not again and _models(run.figures / "metrics.json"):
         raise UserError(f"{run.figures}/ holds the evaluation of a model; pass --run NAME to write to figures/NAME/")
+    if as_it_is:
+        return run, rows, known or {"labels": "the file's own", "protocol": f"all of the file's recordings; {UNKNOWN}"}
     labels = arguments.labels or "reference"
     table = dataset.read_recordings(arguments.data or dataset.DEFAULT_DATA, labels)
     folds = dataset.folds(table, arguments.folds) if arguments.folds else "all" if arguments.all else None
@@ -221,7 +224,7 @@ def read_entry(arguments):
 
 
 def _models(path):
-    """The models whose evaluation a metrics.json is of; [] where they are not known."""
+    """The models whose evaluation a metrics.json is of; [] where there is none, or they are not known."""
     try:
         return json.loads(path.read_text()).get("models", [])
     except (OSError, ValueError, AttributeError):
@@ -337,7 +340,8 @@ def compare_devices(models, table, folder):
             flush=True,
         )
     with writing(folder / "robustness.json") as temporary:
-        temporary.write_text(json.dumps(rows, indent=2) + "\n")
+        found = {"fingerprints": [saved.card.fingerprint for saved in models], "changes": rows}
+        temporary.write_text(json.dumps(found, indent=2) + "\n")
     plotting.robustness(rows, folder / "robustness.png")
 
 
@@ -352,7 +356,7 @@ def draw(rows, metrics, folder):
     for name in ("multi_class_roc", "precision_recall", "reliability", "groups"):  # an earlier call's, if not drawn now
         (folder / f"{name}.png").unlink(missing_ok=True)
     tested = not metrics["protocol"].startswith("all ")
-    where = "test split" if tested else "all recordings of a file"
+    where = "test split" if tested else "all recordings"
     report = scoring.report()
     (true, _), probabilities = benchmark.indices(rows), benchmark.probabilities(rows)
     plotting.bars_beside_report(

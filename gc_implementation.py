@@ -12,6 +12,7 @@ gradcam_checks.json instead. The maps are Grad-CAM's, as in the report, but thos
 the method that its checks favour. Figures of files are in figures/files/ without --run.
 """
 
+import contextlib
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -75,9 +76,18 @@ def draw(saved, chosen, folder):
     """Draw into `folder` where a model looked in the `chosen` recordings, {part of the file name: row of the table}."""
     import pandas as pd
 
-    rows = [explain(saved, recording, folder / f"gradcam_{title}.png") for title, recording in chosen.items()]
+    rows = []
+    for title, recording in chosen.items():
+        path = folder / f"gradcam_{title}.png"
+        of = {"picture": path.name, "fingerprint": saved.card.fingerprint}
+        rows.append(explain(saved, recording, path) | of)
+    table = pd.DataFrame(rows)
+    with contextlib.suppress(OSError, ValueError, KeyError):  # none yet, or an earlier version's
+        before = pd.read_csv(folder / "gradcam.csv", keep_default_na=False)
+        same = (before.fingerprint == saved.card.fingerprint) & ~before.picture.isin(table.picture)
+        table = pd.concat([before[same], table])
     with writing(folder / "gradcam.csv") as temporary:
-        pd.DataFrame(rows).to_csv(temporary, index=False, float_format="%.4f")
+        table.to_csv(temporary, index=False, float_format="%.4f")
     print(
         f"wrote {folder}/gradcam.csv; on average {np.mean([row['heat_on_padding'] for row in rows]):.1%} "
         "of the heat lies on padding"
@@ -117,6 +127,7 @@ def check(models, table, count, folder):
     )
     with writing(folder / "gradcam_checks.json") as temporary:
         values = {"recordings": len(rows), "used": used, "best": best, "drawn": checks.DRAWN, "methods": results}
+        values["fingerprint"] = saved.card.fingerprint
         temporary.write_text(json.dumps(values, indent=2) + "\n")
     titles = {name: heatmaps.METHODS[name].title for name in results}
     plotting.gradcam_checks(results, titles, checks.DRAWN, folder / "gradcam_checks.png")
@@ -178,26 +189,25 @@ def explain(saved, recording, path):
     import reasons
 
     network, recipe = saved.network, saved.card.recipe
-    images = preprocessing.Images([recording.signal], [recording.sampling_rate], recipe)
+    images, begins, ends = heatmaps.views(recording.signal, recording.sampling_rate, recipe)
     pixels = images[:]
     probabilities = inference.predict(network, pixels, batch_size=1)  # filling a batch up would take as long as sixteen
     measured = members.measure([recording.signal], [recording.sampling_rate], keep=False)
-    said = {"network": preprocessing.vote(probabilities, images.owners)}
+    said = {"network": preprocessing.vote(probabilities, np.zeros(len(images), int))}
     for member in members.names(saved)[1:]:
         said[member] = members.by_heartbeats(saved, member, measured)
     voted = members.joined(said, saved.card.calibration)[0]
     predicted = int(voted.argmax())
     why = reasons.explain(voted, measured.rows, [saved])["sentence"]
-    plain = [place for place, piece in enumerate(images.pieces) if piece.rate == recording.sampling_rate]
+    plain = np.flatnonzero(np.isfinite(begins))
     best = max(plain, key=lambda place: probabilities[place, predicted])
-    begin = images.pieces[best].start / recipe.sampling_rate
-    seconds = len(recording.signal) / recording.sampling_rate
-    end = begin + min(recipe.seconds, seconds - begin)
+    begin, stop, seconds = begins[best], ends[best], len(recording.signal) / recording.sampling_rate
+    end = min(begin + recipe.seconds, stop)
     peaks = beats.find(recording.signal, recording.sampling_rate)["sleepecg"]
     peaks = peaks[(peaks >= begin) & (peaks < end)]
     method = heatmaps.used(recipe)
     (hot,) = heatmaps.heat(network, pixels[best : best + 1], [predicted], recipe, method, [peaks - begin])
-    padding = heatmaps.share_on_padding(hot, seconds - begin, recipe)
+    padding = heatmaps.share_on_padding(hot, stop - begin, recipe)
     if not hot.any():
         say(f"{recording.record}: the map is empty: nothing in it speaks for {CLASSES[predicted]}")
     part = f"; part of {seconds:.0f} s" if len(plain) > 1 else ""
@@ -212,7 +222,7 @@ def explain(saved, recording, path):
     picture = preprocessing.picture(pixels[best], recipe, cut + begin)
     trace = cut + times[shown], recording.signal[shown], cut + peaks
     if method == "gradcam":
-        plotting.gradcam(picture, hot, trace, cut + seconds if recipe.padding != "wrap" else np.inf, title, why, path)
+        plotting.gradcam(picture, hot, trace, cut + stop if recipe.padding != "wrap" else np.inf, title, why, path)
     else:
         plotting.heat_on_trace(picture, hot, trace, heatmaps.METHODS[method].title, title, why, path)
     print(f"{path}: {true}{padding:.1%} of the heat on padding; {why}")

@@ -12,6 +12,7 @@ import numpy as np
 import beats
 import model
 import preprocessing
+import quality
 from keras_setup import keras
 from shell import UserError
 
@@ -182,6 +183,22 @@ def share_on_padding(heat, duration, recipe):
     return float(heat[:, begins >= duration].sum() / heat.sum())
 
 
+def views(signal, sampling_rate, recipe):
+    """(`preprocessing.Images`, begins, ends) of what a network made by `recipe` sees of a recording, as it answers.
+
+    signal: (samples,) at `sampling_rate` in Hz, whose parts without a heart are left out; begins, ends: s into it at
+    which each image begins, and the part that it is of ends, (images,), NaN where it is of a stretched reading.
+    """
+    stretches = quality.stretches(signal, sampling_rate) or [(0, len(signal))]
+    images = preprocessing.Images(
+        [signal[start:stop] for start, stop in stretches], [sampling_rate] * len(stretches), recipe
+    )
+    starts, stops = np.array(stretches)[images.owners].T / sampling_rate
+    plain = np.array([piece.rate == sampling_rate for piece in images.pieces])
+    begins = starts + [piece.start / recipe.sampling_rate for piece in images.pieces]
+    return images, np.where(plain, begins, np.nan), np.where(plain, stops, np.nan)
+
+
 def along(saved, signal, sampling_rate, chosen, step):
     """The heat for the class of index `chosen` along a recording, one value 0 to 1 for each `step` seconds, (steps,).
 
@@ -189,15 +206,14 @@ def along(saved, signal, sampling_rate, chosen, step):
     frequencies, which the method that is `used` does not tell apart; where images overlap, the larger counts.
     """
     recipe = saved.card.recipe
-    images = preprocessing.Images([signal], [sampling_rate], recipe)
-    plain = [place for place, piece in enumerate(images.pieces) if piece.rate == sampling_rate]  # not stretched
-    begins = [images.pieces[place].start / recipe.sampling_rate for place in plain]
+    images, begins, _ = views(signal, sampling_rate, recipe)
+    plain = np.flatnonzero(np.isfinite(begins))
     peaks = beats.find(signal, sampling_rate)["sleepecg"]
-    inside = [peaks[(peaks >= begin) & (peaks < begin + recipe.seconds)] - begin for begin in begins]
+    inside = [peaks[(peaks >= begin) & (peaks < begin + recipe.seconds)] - begin for begin in begins[plain]]
     found = heat(saved.network, images[plain], [chosen] * len(plain), recipe, used(recipe), inside)
     warmth = np.zeros(-(-len(signal) // round(step * sampling_rate)))
     middles = (np.arange(len(warmth)) + 0.5) * step
-    for begin, each in zip(begins, found, strict=True):
+    for begin, each in zip(begins[plain], found, strict=True):
         times = begin + preprocessing.image_axes(recipe)[1]
         warmth = np.maximum(warmth, np.interp(middles, times, each.mean(0), left=0, right=0))
     return warmth / warmth.max() if warmth.max() > 0 else warmth

@@ -1,5 +1,6 @@
 """Keras, set up once for every room that needs it: `from keras_setup import keras`."""
 
+import logging
 import os
 
 from shell import UserError, quiet
@@ -17,6 +18,7 @@ with quiet():  # TensorFlow's start-up chatter, some of which no setting silence
         raise UserError(
             f"the backend {backend} cannot be imported ({error}); unset KERAS_BACKEND or install it"
         ) from None
+logging.getLogger("tensorflow").setLevel(logging.ERROR)  # whose warnings of functions traced again tell a user nothing
 keras.config.set_image_data_format("channels_last")  # which the networks are written for, whatever Keras's settings say
 
 __all__ = ["keras"]

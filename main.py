@@ -58,7 +58,7 @@ def main():
     explore(table, recipe)
     if arguments.folds is not None:
         folds = dataset.folds(table, arguments.folds or None, recipe.split_seed)
-        return cross_validate(table, folds, recipe, run, arguments.data, arguments.wandb)
+        return cross_validate(table, folds, recipe, run, arguments.data, arguments.wandb, arguments.folds)
     table["split"] = dataset.split(table, recipe.split_seed, recipe.seed)
     dataset.write_split(table)
     train(table, recipe, run, arguments.data, arguments.wandb)
@@ -107,11 +107,12 @@ def explore(table, recipe):
     say("figures/class_distribution.png, sequence_length_distribution.png and example_recordings.png are drawn")
 
 
-def train(table, recipe, run, data, mode):
+def train(table, recipe, run, data, mode, fold=None):
     """Train `recipe` on the split in `table`, keep the best model in the run's file, and print its scores.
 
-    data: where the recordings are; mode: of Weights & Biases. A training that is finished is not done again. Where the
-    recipe has a refit, a run of its own comes first, which the validation split scores and calibrates.
+    data: where the recordings are; mode: of Weights & Biases; fold: as in the `runs.Card`. A training that is finished
+    is not done again. Where the recipe has a refit, a run of its own comes first, which the validation split scores and
+    calibrates.
     """
     import plotting
     import rhythm
@@ -128,8 +129,8 @@ def train(table, recipe, run, data, mode):
             if recipe.refit:
                 first = runs.Run(f"{run.name}-first")
                 make_folders(first.figures)
-                train(table, replace(recipe, refit=False), first, data, mode)
-            card = learn(table, recipe, run, fingerprint, data, mode, first)
+                train(table, replace(recipe, refit=False), first, data, mode, fold)
+            card = learn(table, recipe, run, fingerprint, data, mode, first, fold)
         for trained in (run, *rhythm.parts(run)):
             trained.checkpoint.unlink(missing_ok=True)
     plotting.training_f1(card, run.figures / "training_f1.png")
@@ -173,7 +174,7 @@ def duration_baseline(seen, table):
     )
 
 
-def learn(table, recipe, run, fingerprint, data, mode, first=None):
+def learn(table, recipe, run, fingerprint, data, mode, first=None, fold=None):
     """Train by `recipe`, and finish: the final `Card`, which the run's model then holds.
 
     first: the `Run` that was trained on the training split alone, where this learns from the validation split too.
@@ -193,7 +194,7 @@ def learn(table, recipe, run, fingerprint, data, mode, first=None):
     listener = tracker and tracking.Listener(tracker)
     learned = table[table.split != "test"]
     prepared = training.prepare(learned, recipe)
-    card = runs.Card(recipe, frozenset(learned.record), fingerprint, str(data))
+    card = runs.Card(recipe, frozenset(learned.record), fingerprint, str(data), fold=fold)
     card = (
         fit_again(prepared, learned, card, run, listener, first)
         if first
@@ -321,11 +322,11 @@ def light_copy(saved, run):
         return None
 
 
-def cross_validate(table, folds, recipe, run, data, mode):
+def cross_validate(table, folds, recipe, run, data, mode, file=""):
     """Train and score `recipe` on each of `folds`, print every score, their mean and deviation, and the pooled score.
 
-    folds: DataFrame of train, validation or test, a column per fold. A fold that an earlier call has finished, by this
-    recipe and on these recordings, is not trained again.
+    folds: DataFrame of train, validation or test, a column per fold, from the `file`, or our own. A fold that an
+    earlier call has finished, by this recipe and on these recordings, is not trained again.
     """
     import numpy as np
     import pandas as pd
@@ -340,7 +341,7 @@ def cross_validate(table, folds, recipe, run, data, mode):
         one = runs.Run(f"{run.name}-{fold}")
         make_folders(one.figures)
         print(f"{fold}:")
-        train(table.assign(split=split), recipe, one, data, mode)
+        train(table.assign(split=split), recipe, one, data, mode, [fold, str(file)])
         test = table[split == "test"].reset_index(drop=True)
         voices = members.voices([runs.load(one.model)], test.signal, test.sampling_rate)
         scored.append([scoring.predictions(test, each).assign(fold=fold) for each in voices.values()])

@@ -10,6 +10,7 @@ import scipy.special
 import inference
 import preprocessing
 import quality
+from recipes import MEMBERS
 from shell import progress
 
 
@@ -93,7 +94,7 @@ def voices(models, signals, sampling_rates, keep=True, measured=None):
     if measured is None and any(len(names(saved)) > 1 for saved in models):
         measured = measure(signals, sampling_rates, keep)
     said = [answers(saved, signals, sampling_rates, keep, measured) for saved in models]
-    every = list(dict.fromkeys(name for each in said for name in each))
+    every = [name for name in MEMBERS if any(name in each for each in said)]  # as calibrations name them
     heard = {}
     for some in [every, *([name] for name in every if len(every) > 1)]:
         heard[",".join(some)] = np.mean(

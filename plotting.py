@@ -21,7 +21,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFor
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_curve
 
-from recipes import CLASSES, COLOURS, NAMES
+from recipes import CLASSES, COLOURS, MEMBERS, NAMES
 from scoring import best_row, share_interval
 from shell import parser, run_script, writing
 
@@ -345,17 +345,17 @@ def robustness(rows, path):
     rows: {change: {members: scores}}, of which the first is of the untouched recordings.
     """
     drawing, axes = figure(8, 1.2 + 0.28 * len(rows))
-    names, shapes = list(rows), "oDs"
-    voices = list(next(iter(rows.values())))
-    for some, shape in reversed(list(zip(voices, shapes, strict=False))):
+    names, voices = list(rows), list(next(iter(rows.values())))
+    styles = ("o", "black"), *zip("Ds^", (COLOURS[name] for name in "NOA"), strict=True)
+    for some, (shape, colour) in reversed(list(zip(voices, styles, strict=False))):
         whole = some == voices[0]
         axes.plot(
             [rows[name][some]["challenge_F1"] for name in names],
             names,
             shape,
-            color="black" if whole else COLOURS["N" if some == "network" else "O"],
+            color=colour,
             markersize=8 if whole else 5,
-            label="the model" if whole else f"its {some} alone",
+            label="the model" if whole else f"its {MEMBERS.get(some, some)} alone",
         )
     axes.axvline(rows[names[0]][voices[0]]["challenge_F1"], color="0.4", linewidth=1, zorder=0)
     axes.invert_yaxis()

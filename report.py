@@ -14,6 +14,8 @@ import dataclasses
 import json
 import os
 import platform
+import re
+import shlex
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -30,7 +32,7 @@ RULES = {
     "balanced": "largest sum of both on validation",
     "sensitivity 95%": "sensitivity of 95 % on validation",
 }
-HARDEST = 6  # recordings whose traces are shown
+HARDEST, RATE = 6, 300  # recordings whose traces are shown, at so many Hz
 FIGURES = {
     "training_f1.png": "F1 on the validation split, epoch by epoch, of the network before calibration (Figure 4)",
     "class_f1_scores.png": "F1 of each class beside the report's (Figure 5)",
@@ -64,18 +66,26 @@ def main():
 
 def describe(run, data=None):
     """All that the page shows of a `Run`: {name, tables, figures, …}, from its files; data: recordings, if moved."""
+    import plotting
+
     path = run.figures / "metrics.json"
     if not path.is_file():
         raise UserError(f"{path} does not exist; score the run first: {runs.command('evaluation.py', run.name)}")
     metrics = json.loads(path.read_text())
     models = [Path(each) for each in metrics.get("models", [run.model])]
+    again = runs.command("evaluation.py", run.name, models if models != [run.model] else None)
+    if not {"less_report", "members", "screening", "groups"} <= set(metrics):
+        raise UserError(f"{path} is not of this version of evaluation.py; score the run again: {again}")
+    told = metrics.get("fingerprints", [])
+    for model, fingerprint in zip(models, told, strict=False):
+        if model.is_file() and runs.read_card(model).fingerprint != fingerprint:
+            raise UserError(f"{path} is of a model that {model} held before; score the present one: {again}")
     card = runs.read_card(models[0]) if len(models) == 1 and models[0].is_file() else None
-    if card and metrics.get("fingerprints", [card.fingerprint]) != [card.fingerprint]:
-        again = runs.command("evaluation.py", run.name, models if models != [run.model] else None)
-        raise UserError(f"{path} is of a model that {models[0]} held before; score the present one: {again}")
-    draw_training(run, card)
+    if card and card.history:
+        plotting.training_f1(card, run.figures / "training_f1.png")
+    changed, checked, left_out = present(run, told)
     tables = [scores(metrics), members(metrics), screening(metrics), groups(metrics)]
-    tables += [robustness(read(run.figures / "robustness.json")), checks(read(run.figures / "gradcam_checks.json"))]
+    tables += [robustness(changed), checks(checked)]
     if card and (run.figures / "predictions.csv").is_file():
         draw_hardest(run, card, data or Path(card.data))
     return {
@@ -87,10 +97,35 @@ def describe(run, data=None):
         "figures": [
             {"title": title, "source": embed(run.figures / name)}
             for name, title in FIGURES.items()
-            if (run.figures / name).is_file()
+            if (run.figures / name).is_file() and name not in left_out
         ],
         "commands": commands(run, models, card),
     }
+
+
+def present(run, fingerprints):
+    """(robustness.json, gradcam_checks.json, pictures to leave out) of what in a run's folder is of the models that
+    were scored; None for what is not.
+
+    fingerprints: of the trainings of these models.
+    """
+    import pandas as pd
+
+    changed, checked = (read(run.figures / name) for name in ("robustness.json", "gradcam_checks.json"))
+    changed = changed if changed and changed.get("fingerprints") == fingerprints else None
+    checked = checked if checked and [checked.get("fingerprint")] == fingerprints[:1] else None
+    drawn = set()
+    if (run.figures / "gradcam.csv").is_file():
+        rows = pd.read_csv(run.figures / "gradcam.csv", keep_default_na=False)
+        if {"picture", "fingerprint"} <= set(rows):
+            drawn = set(rows.picture[rows.fingerprint.isin(fingerprints[:1])])
+    left_out = {name for name in FIGURES if re.fullmatch("gradcam_(A|N|O|noise).png", name)} - drawn
+    left_out |= {"robustness.png"} if not changed else set()
+    left_out |= {"gradcam_checks.png"} if not checked else set()
+    for name in sorted(left_out):
+        if (run.figures / name).is_file():
+            say(f"note: {run.figures / name} is of another model, or an earlier version's, and is left out")
+    return changed, checked, left_out
 
 
 def read(path):
@@ -101,15 +136,6 @@ def read(path):
 def embed(path):
     """A PNG as the address of an image that stands in the page itself."""
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
-
-
-def draw_training(run, card):
-    """Draw Figure 4 into the run's folder where it is not there, as that of a model from elsewhere."""
-    import plotting
-
-    path = run.figures / "training_f1.png"
-    if card and card.history and not path.is_file():
-        plotting.training_f1(card, path)
 
 
 def facts(models, card, metrics):
@@ -259,10 +285,10 @@ def groups(metrics):
 
 
 def robustness(found):
-    """The table of scores on changed recordings; found: robustness.json."""
+    """The table of scores on changed recordings; found: robustness.json, or None."""
     rows = [
         (name, f"{row['challenge_F1']:.3f}", f"{row['avg_F1_score']:.3f}", f"{row['changed_decisions']:.1%}")
-        for name, voices in (found or {}).items()
+        for name, voices in (found or {"changes": {}})["changes"].items()
         for row in [next(iter(voices.values()))]
     ]
     return table("Recordings as other devices make them", ("change", "N/A/O F1", "4-class F1", "other class"), rows)
@@ -282,22 +308,23 @@ def draw_hardest(run, card, data):
     """Draw the first 10 s of the recordings, in `data`, whose label the model finds least probable."""
     import benchmark
     import plotting
+    import preprocessing
 
+    path = run.figures / "hardest.png"
+    path.unlink(missing_ok=True)  # an earlier call's
     if not data.exists():
         say(f"note: {data} is not there, so no traces of the hardest recordings are shown; --data says where they are")
         return
     rows = benchmark.hardest(benchmark.read(run.figures / "predictions.csv"), HARDEST)
     recordings = dataset.read_recordings(data, card.recipe.labels).set_index("record")
     rows = rows[rows.record.isin(recordings.index)]
-    rate = recordings.sampling_rate[rows.record].iloc[0] if len(rows) else 0
-    signals = {
-        f"{row.record}: label {row.label}, called {row.named}; P({row.label}) = {row.given:.3f}": recordings.signal[
-            row.record
-        ][: int(10 * rate)]
-        for row in rows.rename(columns={"class": "named"}).itertuples()
-    }
+    signals = {}
+    for row in rows.rename(columns={"class": "named"}).itertuples():
+        signal, rate = recordings.loc[row.record, ["signal", "sampling_rate"]]
+        title = f"{row.record}: label {row.label}, called {row.named}; P({row.label}) = {row.given:.3f}"
+        signals[title] = preprocessing.resample(signal[: int(10 * rate)], rate, RATE)
     if signals:
-        plotting.traces(signals, rate, run.figures / "hardest.png", alike=False)
+        plotting.traces(signals, RATE, path, alike=False)
 
 
 def commands(run, models, card):
@@ -306,8 +333,11 @@ def commands(run, models, card):
         return [f"python evaluation.py --predictions {run.figures / 'predictions.csv'}"]
     if not card:
         return [runs.command("evaluation.py", run.name, models)]
-    train = f"python main.py --recipe {card.recipe.name}{as_flags(card.recipe.changes)}"
-    train += f" --run {models[0].stem} --data {card.data}"
+    fold, file = card.fold or ("", "")
+    name = models[0].stem.removesuffix(f"-{fold}") if fold else models[0].stem
+    train = f"python main.py --recipe {card.recipe.name}{as_flags(card.recipe.changes)} --run {name}"
+    train += f" --folds {shlex.quote(file)}" if file else " --folds" if fold else ""
+    train += f" --data {shlex.quote(card.data)}"
     elsewhere = models if models != [run.model] else None
     look = (runs.command(name, run.name, elsewhere) for name in ("evaluation.py", "gc_implementation.py"))
     return [train, *look, runs.command("report.py", run.name)]
@@ -326,6 +356,8 @@ def compare(shown):
         for key, title in keys.items()
     ]
     first, *others = shown
+    if len(labels := {run["metrics"]["labels"] for run in shown}) > 1:
+        raise UserError(f"these runs were scored by the labels {' and '.join(sorted(labels))}, which do not compare")
     rows = benchmark.read(runs.Run(first["name"]).figures / "predictions.csv")
     pairs = []
     for other in others:

@@ -13,6 +13,8 @@ import preprocessing
 
 
 def _filtered(signal, rate, rng, kind, hertz, order):
+    if hertz >= rate / 2:  # what is slower has nothing there
+        return signal, rate
     return scipy.signal.sosfiltfilt(scipy.signal.butter(order, hertz, kind, fs=rate, output="sos"), signal), rate
 
 
@@ -21,7 +23,9 @@ def _sampled(signal, rate, rng, to):
 
 
 def _wave(signal, rate, rng, hertz, height):
-    """`signal` with a sine of a frequency between those of `hertz` and a random phase."""
+    """`signal` with a sine of a frequency between those of `hertz`, if it has such ones, and a random phase."""
+    if hertz[1] >= rate / 2:
+        return signal, rate
     turns = rng.uniform(*hertz) * np.arange(len(signal)) / rate + rng.uniform()
     return signal + height * np.sin(2 * np.pi * turns), rate
 

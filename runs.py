@@ -38,8 +38,8 @@ NO_MODEL = "which no model of main.py has; do not trust it, and name another"
 Saved = namedtuple("Saved", "network trees card rhythm", defaults=[None])
 Card = namedtuple(
     "Card",
-    "recipe seen fingerprint data calibration history scores measured thresholds",
-    defaults=[None, (), None, None, None],
+    "recipe seen fingerprint data calibration history scores measured thresholds fold",
+    defaults=[None, (), None, None, None, None],
 )
 Card.__doc__ = """What a model tells of itself.
 
@@ -47,6 +47,7 @@ recipe: its `Recipe`; seen: the records it was trained or chosen on; fingerprint
 its recordings were; calibration: {members: (factor, shifts) of their logits}, or None; history: a row of logs per
 epoch; scores: its F1 scores on the validation split when it was finished, None while its training goes on; measured:
 {measurements: their names, sequence: what its networks see of a beat, package: version} of its heartbeats, or None;
+fold: [the fold of a cross-validation, its file or ""], or None;
 thresholds: `scoring.thresholds` on the validation split, or None where they are not known. Of a model that has learned
 from the validation split too, history, scores, calibration and thresholds are those of its first training.
 """
@@ -227,6 +228,8 @@ def _check_card(card):
         and all(0 <= value <= 1 for value in _numbers(card.thresholds).values())
     ):
         raise ValueError("its thresholds are none")
+    if card.fold is not None and [type(each) for each in card.fold] != [str, str]:
+        raise ValueError("its fold is none")
     if card.measured is not None and not isinstance(card.measured["measurements"], list):
         raise ValueError("its measurements are no list")
     if "rhythm" in card.recipe.members and card.measured and not card.measured.get("sequence"):
@@ -385,8 +388,8 @@ def open_run(run, model, data, labels, also=()):
     named = given if isinstance(given, list) else [given]
     paths = [*named, *also]
     # A model from elsewhere gets a name of its own, so that its figures do not mix with those of a run.
-    folder = paths[0].resolve().parent.name
-    own = paths[0].stem if folder == "models" else f"{folder}-{paths[0].stem}"
+    folder = paths[0].resolve().parent
+    own = paths[0].stem if folder == Path("models").resolve() else f"{folder.name}-{paths[0].stem}"
     cards = [read_card(path) for path in paths]
     for path, card in zip(paths, cards, strict=True):
         if not card.scores:

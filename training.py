@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections import namedtuple
 from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -58,6 +59,8 @@ def fingerprint(table, recipe):
     """A hash (hexadecimal) of a training: its recipe, and the recordings it learns from in their order."""
     learned = table.loc[table.split != "test", ["record", "label", "split", "sampling_rate", "signal"]]
     told = dataclasses.asdict(recipe)
+    if Path(recipe.weights).is_file():  # what it holds, whatever it is called
+        told["weights"] = sha256(Path(recipe.weights).read_bytes()).hexdigest()
     # Younger than finished runs, whose fingerprints are without them.
     for name in (*recipes.settings("trees"), "best_epoch", "trace", "flip", "refit"):
         if told[name] == getattr(recipes.Recipe, name):

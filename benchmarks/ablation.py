@@ -89,7 +89,8 @@ def changed(row, seed):
     kinds = {name: type(getattr(BASE, name)) for name in changes}
     with spaces.refusals(f"{row} cannot be used", ValueError):
         values = {
-            name: value == "True" if kinds[name] is bool else kinds[name](value) for name, value in changes.items()
+            name: {"True": True, "False": False}.get(value, value) if kinds[name] is bool else kinds[name](value)
+            for name, value in changes.items()
         }
         return replace(BASE, **values, seed=seed)
 

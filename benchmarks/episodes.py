@@ -40,8 +40,9 @@ def main():
             f"{arguments.choose} has learned from the validation split; name its first training, NAME-first.keras"
         )
     table = dataset.read_recordings(arguments.data)
-    split = "validation" if arguments.choose else "test"
-    table = table[dataset.split(table) == split].sample(frac=1, random_state=arguments.seed)
+    recipe, split = models[0].card.recipe, "validation" if arguments.choose else "test"
+    table = table[dataset.split(table, recipe.split_seed, recipe.seed) == split]
+    table = table.sample(frac=1, random_state=arguments.seed)
     rng = np.random.default_rng(arguments.seed)
     joined = [one for half in (0, 1) for one in join(table[half::2], rng)]
     with progress(sum(len(one.signal) for one in joined) // (RATE * episodes.WINDOW), "classifying", "window") as bar:

@@ -118,6 +118,22 @@ def test_match_scores_the_test_part_of_each_fold(table):
         benchmark.match(answers(table.record, fold="fold0"), "x.csv", table, folds)
 
 
+def test_predictions_of_several_folds_count_a_recording_once(table, predictions, tmp_path):
+    rows = pd.concat([pd.DataFrame({"record": table.record, "class": "N", "fold": f"fold{n}"}) for n in range(3)])
+    with pytest.raises(UserError, match=r"has predictions of several folds .* pass --folds"):
+        benchmark.match(rows, "x.csv", table)
+    twice = {"record": [*predictions.record] * 2, "fold": ["a"] * 300 + ["b"] * 300, "class": "N"}
+    other = write(tmp_path / "b.csv", **twice)
+    with pytest.raises(UserError, match="has predictions of several folds"):
+        benchmark.compare(predictions, other)
+
+
+def test_columns_of_other_systems_without_probabilities_are_no_members(tmp_path):
+    rows = {f"cnn_{name}": [0.25, 0.25] for name in "ANO~"}
+    path = write(tmp_path / "a.csv", record=["A1", "A2"], label=["A", "N"], **{"class": ["A", "A"]}, **rows)
+    assert benchmark.voices(benchmark.read(path)) == {}
+
+
 def test_columns_of_text_stay(predictions, tmp_path):
     given = predictions.head(3).assign(uncertain=["False", "True", ""], remark="good", seconds="30", agreement="none")
     given.to_csv(tmp_path / "a.csv", index=False)
@@ -209,6 +225,29 @@ def test_evaluation_of_a_file_needs_no_model(predictions, script, tmp_path, monk
     assert not re.search(r"(src|href)=.(?!data:|#)", page)  # nothing is loaded from elsewhere
     with pytest.raises(UserError, match=r"python evaluation\.py --run none"):
         report.describe(runs.Run("none"))
+    (folder / "metrics.json").write_text(json.dumps(measured | {"labels": "reference"}))
+    with pytest.raises(UserError, match="scored by the labels reference and v3, which"):
+        report.main()
+    (folder / "metrics.json").write_text("{}")
+    with pytest.raises(UserError, match="not of this version of"):
+        report.main()
+
+
+def test_a_page_shows_nothing_of_another_model(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder = runs.Run("mine").figures
+    folder.mkdir(parents=True)
+    pictures = [f"gradcam_{name}.png" for name in ("A", "N")] + ["gradcam_checks.png", "robustness.png"]
+    for name in pictures:
+        (folder / name).write_bytes(b"a picture")
+    told = {"gradcam_checks.json": {"fingerprint": "new"}, "robustness.json": {"fingerprints": ["new", "b"]}}
+    for fingerprint, left_out in (("new", {"gradcam_N.png"}), ("old", {*pictures} - {"gradcam_A.png"})):
+        write(folder / "gradcam.csv", picture=["gradcam_A.png", "gradcam_N.png"], fingerprint=[fingerprint, "older"])
+        for name, values in told.items():
+            (folder / name).write_text(json.dumps(values))
+        changed, checked, absent = report.present(runs.Run("mine"), [fingerprint, "b"])
+        assert {*pictures} & absent == left_out and (changed is checked is None) == (fingerprint == "old")
+        assert capsys.readouterr().err.count("is of another model") == len(left_out)
 
 
 def test_predictions_never_replace_the_evaluation_of_a_model_nor_keep_a_threshold_that_was_given(
@@ -226,6 +265,11 @@ def test_predictions_never_replace_the_evaluation_of_a_model_nor_keep_a_threshol
     for given in ("figures/mine/predictions.csv", "mine.csv"):
         rows.to_csv(tmp_path / "mine.csv", index=False)
         process = script(tmp_path, "evaluation.py", "--predictions", given, "--all", "--data", "nowhere")
+        assert "figures/mine/ holds the evaluation of a model; pass --run NAME" in refusal(process)
+    (tmp_path / "elsewhere/mine").mkdir(parents=True)
+    for given in ("mine.csv", "elsewhere/mine/predictions.csv"):  # with labels of their own
+        rows.to_csv(tmp_path / given, index=False)
+        process = script(tmp_path, "evaluation.py", "--predictions", given)
         assert "figures/mine/ holds the evaluation of a model; pass --run NAME" in refusal(process)
     assert (run / "metrics.json").read_bytes() == before
     process = script(tmp_path, "evaluation.py", "--predictions", "figures/mine/predictions.csv", "--threshold", "0.4")

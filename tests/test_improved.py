@@ -22,7 +22,7 @@ import training
 import trees
 from f1_training_callback import PhysioNetF1Callback
 from keras_setup import keras
-from recipes import RECIPES
+from recipes import RECIPES, Recipe
 from synthetic import recording
 
 RECIPE = dataclasses.replace(RECIPES["improved"], seconds=10, vote_stretch=0, epochs=3, batch_size=8)
@@ -145,7 +145,7 @@ def test_calibration_of_what_has_no_optimum():
     assert (probabilities(5 * np.eye(4)[:3], (factor, shifts)).argmax(1) == [0, 1, 2]).all()
 
 
-def test_test_recordings_take_no_part_in_a_training(signals, monkeypatch):
+def test_test_recordings_take_no_part_in_a_training(signals, monkeypatch, tmp_path):
     """Neither in what is trained on and validated, nor in the fingerprint: other test labels change nothing."""
     table = pd.DataFrame({"record": [f"A{place}" for place in range(24)], "signal": signals, "sampling_rate": 300})
     table["label"] = [*"ANO~"] * 6
@@ -155,6 +155,16 @@ def test_test_recordings_take_no_part_in_a_training(signals, monkeypatch):
     assert training.fingerprint(table, recipe) == training.fingerprint(other, recipe)
     assert training.fingerprint(table, recipe) != training.fingerprint(table.assign(label="N"), recipe)
     assert training.fingerprint(table, recipe) != training.fingerprint(table, RECIPE)
+    told = []
+    for content, name in (
+        ("a", "x.h5"),
+        ("a", "y.h5"),
+        ("b", "x.h5"),
+    ):  # what the weights are, not what they are called
+        (tmp_path / name).write_text(content)
+        weights = Recipe(weights=str(tmp_path / name))
+        told.append(training.fingerprint(table, weights))
+    assert told[0] == told[1] != told[2]
     prepared = training.prepare(table, recipe)
     learned = {id(signal) for signal in prepared.inputs.signals}
     assert learned == {id(signal) for signal in table.signal[table.split == "train"]}

@@ -61,6 +61,25 @@ def test_long_recordings_are_cut_into_windows_that_cover_them():
     assert cut[0][0] == 0 and cut[2][-1] == long[-1] and cut[1][0] < cut[0][-1] and cut[2][0] < cut[1][-1]
 
 
+def test_models_with_different_members_answer_in_any_order(monkeypatch):
+    neutral = [1.0, [0.0] * 4]
+    said = {
+        "network,trees": {name: np.full((2, 4), 0.25) for name in ("network", "trees")},
+        "network,rhythm,trees": {name: np.full((2, 4), 0.25) for name in MEMBERS},
+    }
+    saved = []
+    for some, each in said.items():
+        card = runs.Card(
+            dataclasses.replace(RECIPE, members=some), (), "", "", {some: neutral} | dict.fromkeys(each, neutral)
+        )
+        saved.append(runs.Saved(each, [], card))
+    monkeypatch.setattr(members, "answers", lambda saved, *_: saved.network)
+    for models in (saved, saved[::-1]):
+        heard = members.voices(models, [], [], measured=())
+        assert list(heard) == ["network,rhythm,trees", *MEMBERS]
+        np.testing.assert_allclose(list(heard.values()), 0.25)
+
+
 def test_a_model_file_holds_its_trees(signals, boosters, tmp_path, monkeypatch):
     path = tmp_path / "model.keras"
     network = model.build(RECIPE).complete

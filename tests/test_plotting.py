@@ -167,6 +167,15 @@ def test_heat_lies_behind_the_trace_at_its_time(drawn):
     assert first.get_title() == "N: regular; 2 R peaks" and first.get_ylabel() == "mV"
 
 
+def test_robustness_tells_all_members_apart(drawn):
+    voices = {name: {"challenge_F1": 0.8} for name in ("network,rhythm,trees", "network", "rhythm", "trees")}
+    plotting.robustness({"untouched": voices}, "x.png")
+    *dots, _ = drawn[0].axes[0].lines
+    assert len({(line.get_color(), line.get_marker()) for line in dots}) == len(dots) == 4
+    shown = [text.get_text() for text in drawn[0].axes[0].get_legend().get_texts()]
+    assert "its networks of heartbeats alone" in shown and shown[-1] == "the model"
+
+
 def test_robustness_has_a_dot_for_each_member_and_change(drawn):
     scores = [
         {"all": {"challenge_F1": 0.8}, "trees": {"challenge_F1": 0.7}},

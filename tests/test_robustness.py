@@ -52,6 +52,17 @@ def test_waves(name, hertz, height):
     assert np.abs(np.fft.rfft(added)).argmax() / 30 == pytest.approx(hertz, abs=0.11)
 
 
+@pytest.mark.parametrize("rate", [50, 100, 120])
+def test_what_a_slow_recording_cannot_have_leaves_it_as_it_is(rate):
+    signal = SIGNAL[: 10 * rate].astype(float)
+    for name in robustness.CHANGES:
+        (after,), (after_rate,) = robustness.change(name, [signal], [rate])
+        assert np.isfinite(after).all() and len(after) > 0, name
+        number = float(name.split()[-2]) if name.endswith("Hz") and "pass" in name else 50 if "hum" in name else 0
+        if number >= rate / 2 and "sampled" not in name:
+            assert after_rate == rate and np.array_equal(after, signal), name
+
+
 def test_the_rest_is_what_its_name_says():
     pop = changed("pop")[0] - SIGNAL
     assert np.sum(pop == 20000) == 300 and np.sum(pop == 0) == 8700
