@@ -7,7 +7,7 @@
     python gc_implementation.py --run mine --checks --against models/mine-seed-43.keras     and held against another's
 
 Writes figures/RUN/gradcam_{A,N,O,noise}.png (gradcam_RECORD.png for named records) and gradcam.csv, which has a row for
-each recording of this call, and prints the share of heat that lies on the padding; with --checks gradcam_checks.png and
+each picture of this model, and prints the share of heat that lies on the padding; with --checks gradcam_checks.png and
 gradcam_checks.json instead. The maps are Grad-CAM's, as in the report, but those of the recipe `improved` are made by
 the method that its checks favour. Figures of files are in figures/files/ without --run.
 """

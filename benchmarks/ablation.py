@@ -66,7 +66,8 @@ def main():
     pool, base = ThreadPoolExecutor(arguments.workers), None
     try:
         pending = {
-            row: [pool.submit(train, recipe, arguments.data) for recipe in each] for row, each in recipes_of.items()
+            row: [pool.submit(train, recipe, arguments.data, table) for recipe in each]
+            for row, each in recipes_of.items()
         }
         for row, trained in pending.items():
             for each in trained:
@@ -99,10 +100,10 @@ def run(recipe):
     return runs.Run(f"ablation-{recipe.run}")
 
 
-def train(recipe, data):
-    """Train by main.py, unless it is done."""
-    card = run(recipe).card()
-    if card and card.scores and card.recipe == recipe:
+def train(recipe, data, table):
+    """Train by main.py on the recordings in `data`, which `table` holds, unless it is done."""
+    split = dataset.split(table, recipe.split_seed, recipe.seed)
+    if run(recipe).finished(training.fingerprint(table.assign(split=split), recipe)):
         return
     command = f"main.py --recipe improved --run {run(recipe).name}{recipes.as_flags(recipe.changes)}".split()
     command = [sys.executable, PROJECT / command[0], *command[1:], "--data", data]
