@@ -123,12 +123,11 @@ def _keys(rows, others, path):
     """The columns by which the predictions `rows` of the file `path`, and `others`, belong together."""
     if {"fold"} <= set(rows) & set(others):
         return ["record", "fold"]
-    for each in (rows, others):
-        if (repeated := each.record.duplicated()).any():
-            raise UserError(
-                f"{path}: {each.record[repeated].iloc[0]} has predictions of several folds ({repeated.sum()} such "
-                "lines); pass --folds, or keep one of each record"
-            )
+    if (repeated := rows.record.duplicated()).any():
+        raise UserError(
+            f"{path}: {rows.record[repeated].iloc[0]} has predictions of several folds ({repeated.sum()} such lines); "
+            "pass --folds, or keep one of each record"
+        )
     return ["record"]
 
 

@@ -20,15 +20,18 @@ SCALES = re.compile(
     re.I,
 )
 TIMES = {
-    **dict.fromkeys(("day", "days"), 86_400),
-    **dict.fromkeys(("h", "hour", "hours"), 3600),
-    **dict.fromkeys(("min", "mins", "minute", "minutes"), 60),
     **dict.fromkeys(("s", "sec", "secs", "second", "seconds", "sekunden"), 1),
     **dict.fromkeys(("ms", "msec", "msecs", "millis", "millisecond", "milliseconds"), 1e-3),
     **dict.fromkeys(("us", "usec", "µs", "μs", "micros", "microsecond", "microseconds"), 1e-6),
 }
 # A time since 1970, in s, ms, µs or ns, tells its unit by its size: these are the years 2001 to 2103.
 EPOCHS = {unit: (1e9 / unit, 4.2e9 / unit) for unit in (1, 1e-3, 1e-6, 1e-9)}
+# Units that other things have too, as beats/min: of "Time (min)", and where nothing else is said.
+LONG_TIMES = {
+    **dict.fromkeys(("h", "hour", "hours"), 3600),
+    **dict.fromkeys(("min", "mins", "minute", "minutes"), 60),
+}
+TIME_WORDS = {"time", "timestamp", "timestamps", "t", "elapsed", "in", "zeit", "temps", "tiempo"}
 TIME_NAMES = {*TIMES, "time", "timestamp", "timestamps", "t", "zeit", "temps", "tiempo"}
 
 
@@ -149,6 +152,8 @@ def _second(words, even, width, numbers):
     it, or None.
     """
     second = next((TIMES[word] for word in reversed(words) if word in TIMES), None)
+    if words and words[-1] in LONG_TIMES and TIME_WORDS.issuperset(words[:-1]):
+        second = LONG_TIMES[words[-1]]
     if second:
         return second
     may_be = [_epoch(numbers)] if _epoch(numbers) else []

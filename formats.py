@@ -178,15 +178,15 @@ def _readable(path):
         return False
     if header.segmented:
         return all(map(_readable, files))
-    return not any(_is_strange(file, header) for file in files)
+    return not any(_is_strange(file, file.name, header) for file in files)
 
 
-def _is_strange(file, header):
-    """Whether the samples of a MATLAB file are not from byte 24 on, as the `Header` says.
+def _is_strange(file, part, header):
+    """Whether the samples of a MATLAB file are not from byte 24 on, as the `Header` says, in which it is called `part`.
 
     That is where those of `val` are in version 4 and 16 bits, in which the challenge has them.
     """
-    if not any(line.split()[:2] == [file.name, "16+24"] for line in header.lines[1:]):
+    if not any(line.split()[:2] == [part, "16+24"] for line in header.lines[1:]):
         return False
     with open(file, "rb") as opened:
         start = opened.read(24)
@@ -202,11 +202,15 @@ def _copy(path, folder, name):
     for part in header.parts:
         if part != "~" and header.segmented:
             _copy(_beside(path.with_name(f"{part}.hea")), folder, part)
-        elif part != "~" and _is_strange(_beside(path.with_name(part)), header):
-            numbers = matlab.load(bounds.read_file(_beside(path.with_name(part))), path.with_name(part))
+        elif part != "~" and _is_strange(_beside(path.with_name(part)), part, header):
+            channels, _ = read(path.with_name(part), bounds.read_file(_beside(path.with_name(part))), "raw")
+            numbers = np.stack([channel.load() for channel in channels])
             whole = numbers.astype(np.int16)
             if not (whole == numbers).all():
-                raise UserError(f"{path} names {part}, which holds no whole numbers of 16 bits; name that file alone")
+                raise UserError(
+                    f"{path} names {part}, which does not hold whole numbers of 16 bits, as it says; move the header "
+                    "away to read that file alone"
+                )
             scipy.io.savemat(folder / part, {"val": whole}, format="4")
         elif part != "~":
             shutil.copy(_beside(path.with_name(part)), folder / part)
@@ -334,13 +338,14 @@ def _short_names(names):
 
 def _settings(found, name, arrays):
     """(rate in Hz, unit, doubt) of the array of that name, told beside it, else in a group above, else anywhere but
-    within a group of other `arrays`.
+    with those of the `arrays` that are other signals.
     """
-    theirs = {group for each in arrays for group in _groups(each)} - {*_groups(name)}
+    theirs = {group for each in arrays if kind(each) == "other" for group in [each, *_groups(each)]}
+    theirs -= {name, *_groups(name)}
     single = {
         key: np.unique(value)[0]
         for key, value in found.items()
-        if key != name and _is_single(value) and theirs.isdisjoint(_groups(key))
+        if key != name and _is_single(value) and theirs.isdisjoint(_groups(key)) and kind(key.split("/")[-1]) != "other"
     }
     parts, rate, unit, doubt = name.split("/"), None, None, ""
     for above in [*("/".join(parts[:i]) for i in range(len(parts), -1, -1)), None]:
@@ -462,6 +467,7 @@ def read_json(content, path, unit):
         raise
     sampled = list(_sampled_data(told))
     if sampled:
+        sampled = _joined(sampled)
         called = [name for _, name in sampled]
         if several := next((name for name in called if name and called.count(name) > 1), None):
             raise UserError(f"{path} holds {called.count(several)} recordings of {several}; save each alone")
@@ -497,16 +503,26 @@ def _flat(told, name=""):
         yield from _flat(value, f"{name}/{key}" if name else key)
 
 
-def _sampled_data(told, name=""):
-    """(SampledData, name of what it is of) of all in nested FHIR resources."""
+def _sampled_data(told, name="", within=None):
+    """(SampledData, name of what it is of, the Observation that it is in) of all in nested FHIR resources."""
     if isinstance(told, dict):
         code = told.get("code")
         name = (_fhir_name(code) if isinstance(code, dict) else "") or name
+        within = told if told.get("resourceType") == "Observation" else within
         for key, value in told.items():
-            yield from [(value, name)] if key == "valueSampledData" else _sampled_data(value, name)
+            yield from [(value, name, within)] if key == "valueSampledData" else _sampled_data(value, name, within)
     elif isinstance(told, list):
         for each in told:
-            yield from _sampled_data(each, name)
+            yield from _sampled_data(each, name, within)
+
+
+def _joined(sampled):
+    """[(SampledData, name)] of what `_sampled_data` found: pieces of one lead in one Observation follow each other."""
+    joined = {}
+    for data, name, within in sampled:
+        how = tuple((key, str(value)) for key, value in sorted(data.items()) if key != "data")
+        joined.setdefault((id(within) if within else None, name, how), (data, name, []))[2].append(data.get("data", ""))
+    return [(data | {"data": " ".join(pieces)}, name) for data, name, pieces in joined.values()]
 
 
 def _fhir_name(code):

@@ -83,8 +83,9 @@ def draw(saved, chosen, folder):
         rows.append(explain(saved, recording, path) | of)
     table = pd.DataFrame(rows)
     with contextlib.suppress(OSError, ValueError, KeyError):  # none yet, or an earlier version's
-        before = pd.read_csv(folder / "gradcam.csv", keep_default_na=False)
-        same = (before.fingerprint == saved.card.fingerprint) & ~before.picture.isin(table.picture)
+        texts = dict.fromkeys(("record", "label", "reasons", "picture", "fingerprint"), str)
+        before = pd.read_csv(folder / "gradcam.csv", dtype=texts, keep_default_na=False)
+        same = (before["fingerprint"] == saved.card.fingerprint) & ~before["picture"].isin(table.picture)
         table = pd.concat([before[same], table])
     with writing(folder / "gradcam.csv") as temporary:
         table.to_csv(temporary, index=False, float_format="%.4f")

@@ -206,14 +206,16 @@ def along(saved, signal, sampling_rate, chosen, step):
     frequencies, which the method that is `used` does not tell apart; where images overlap, the larger counts.
     """
     recipe = saved.card.recipe
-    images, begins, _ = views(signal, sampling_rate, recipe)
+    images, begins, ends = views(signal, sampling_rate, recipe)
     plain = np.flatnonzero(np.isfinite(begins))
     peaks = beats.find(signal, sampling_rate)["sleepecg"]
-    inside = [peaks[(peaks >= begin) & (peaks < begin + recipe.seconds)] - begin for begin in begins[plain]]
+    lasts = np.minimum(begins + recipe.seconds, ends)
+    inside = [peaks[(peaks >= begins[place]) & (peaks < lasts[place])] - begins[place] for place in plain]
     found = heat(saved.network, images[plain], [chosen] * len(plain), recipe, used(recipe), inside)
     warmth = np.zeros(-(-len(signal) // round(step * sampling_rate)))
     middles = (np.arange(len(warmth)) + 0.5) * step
-    for begin, each in zip(begins[plain], found, strict=True):
-        times = begin + preprocessing.image_axes(recipe)[1]
-        warmth = np.maximum(warmth, np.interp(middles, times, each.mean(0), left=0, right=0))
+    for place, each in zip(plain, found, strict=True):
+        times = begins[place] + preprocessing.image_axes(recipe)[1]
+        here = np.interp(middles, times, each.mean(0), left=0, right=0)
+        warmth = np.maximum(warmth, np.where(middles < ends[place], here, 0))  # and none of its padding
     return warmth / warmth.max() if warmth.max() > 0 else warmth

@@ -30,7 +30,8 @@ BESIDE = re.compile(
     r"|state|flags?|trig\w*|markers?|mark|contact|loff|off|impedance|imp|batt?|battery|id|crc|checksum|valid|score"
     r"|confidence|gain|offset|times?|timestamps?|date|millis|micros|sync"
 )
-PLAIN_NUMBERS = re.compile(r"[\[(]\s*(?:adc|raw|digital)?[\s_-]*(?:counts?|units?|values?|numbers?)\s*[\])]")  # a unit
+PLAIN_NUMBERS = re.compile(r"[\[(]\s*(?:adc|raw|digital)?[\s_-]*(?:counts?|units?|values?|numbers?)\s*[\])]", re.I)
+DOUBTFUL = re.compile(r"counts?|number|valid|offset|gain|marks?")  # of an ECG, or an ECG of which something is said
 # Other signals.
 OTHER = re.compile(
     r"resp\w*|breath\w*|edr|flow|airflow|nasal|cannula|therm\w*|effort|abd\w*|snor\w*|sound|audio|mic|microphone"
@@ -63,7 +64,7 @@ def lead_of(name):
 
 def kind(name):
     """What a channel is called after: "ecg" (or a lead), what stands "beside" one, an "other" signal, or ""."""
-    found = words(PLAIN_NUMBERS.sub(" ", name.casefold()) if PLAIN_NUMBERS.search(name.casefold()) else name)
+    found = words(PLAIN_NUMBERS.sub(" ", name))
     found += [word.rstrip("0123456789") for word in found]
     for called, pattern in (("other", OTHER), ("beside", BESIDE)):
         if any(pattern.fullmatch(word) for word in found):
@@ -135,7 +136,11 @@ def _likely(channels, path):
     if leads:  # whose numbers are loaded only until some fit
         return next((i for i in leads if not no_signal(channels[i].load())), leads[0])
     likely = [i for i, found in enumerate(kinds) if not found]
-    named = [i for i, name in enumerate(names) if kinds[i] == "beside" and ECG.search(name.casefold())]
+    named = [
+        i
+        for i, name in enumerate(names)
+        if kinds[i] == "beside" and ECG.search(name.casefold()) and any(map(DOUBTFUL.fullmatch, words(name)))
+    ]
     if likely and (named := [i for i in named if not no_signal(channels[i].load())]):
         told = listed([names[i] for i in [*named, *likely]])
         raise UserError(f"{path} does not tell which of {told} is the ECG; pass --lead with its name or number")

@@ -247,7 +247,8 @@ def fit_again(prepared, table, card, run, tracker, first):
     given = prepared.trained, prepared.inputs, prepared.labels, recipe, scorer, run, card.fingerprint
     training.fit(*given, epochs=best)
     saved, sequence = with_heartbeats(card, run, table)
-    card = known._replace(recipe=recipe, fingerprint=card.fingerprint, measured=saved.card.measured)
+    own = {"recipe": recipe, "fingerprint": card.fingerprint, "fold": card.fold, "measured": saved.card.measured}
+    card = known._replace(**own)
     runs.finish(run.model, card, saved.trees, light_copy(saved, run), sequence)
     return card
 

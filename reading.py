@@ -57,7 +57,7 @@ def read(path, lead=None, fs=None, unit=None):
     signal, name = scale * np.asarray(channel.load(), np.float64), channel.name
     del channels, channel  # which hold all leads
     signal, changes, first = _clean(signal, rate, path, another)
-    begin = first / rate
+    begin = float(first / rate)
     found = no_signal(signal)
     if found:
         raise UserError(f"{path}: {name} holds {found}, and no ECG; {another}")

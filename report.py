@@ -73,7 +73,7 @@ def describe(run, data=None):
         raise UserError(f"{path} does not exist; score the run first: {runs.command('evaluation.py', run.name)}")
     metrics = json.loads(path.read_text())
     models = [Path(each) for each in metrics.get("models", [run.model])]
-    again = runs.command("evaluation.py", run.name, models if models != [run.model] else None)
+    again = evaluation(run, models)
     if not {"less_report", "members", "screening", "groups"} <= set(metrics):
         raise UserError(f"{path} is not of this version of evaluation.py; score the run again: {again}")
     told = metrics.get("fingerprints", [])
@@ -81,13 +81,16 @@ def describe(run, data=None):
         if model.is_file() and runs.read_card(model).fingerprint != fingerprint:
             raise UserError(f"{path} is of a model that {model} held before; score the present one: {again}")
     card = runs.read_card(models[0]) if len(models) == 1 and models[0].is_file() else None
+    changed, checked, left_out = present(run, told)
     if card and card.history:
         plotting.training_f1(card, run.figures / "training_f1.png")
-    changed, checked, left_out = present(run, told)
+    else:
+        left_out.add("training_f1.png")
     tables = [scores(metrics), members(metrics), screening(metrics), groups(metrics)]
     tables += [robustness(changed), checks(checked)]
-    if card and (run.figures / "predictions.csv").is_file():
-        draw_hardest(run, card, data or Path(card.data))
+    drawn = card and (run.figures / "predictions.csv").is_file() and draw_hardest(run, card, data or Path(card.data))
+    if not drawn:
+        left_out.add("hardest.png")
     return {
         "name": run.name,
         "metrics": metrics,
@@ -305,16 +308,14 @@ def checks(found):
 
 
 def draw_hardest(run, card, data):
-    """Draw the first 10 s of the recordings, in `data`, whose label the model finds least probable."""
+    """Draw the first 10 s of the recordings in `data` whose label the model finds least probable; whether it could."""
     import benchmark
     import plotting
     import preprocessing
 
-    path = run.figures / "hardest.png"
-    path.unlink(missing_ok=True)  # an earlier call's
     if not data.exists():
         say(f"note: {data} is not there, so no traces of the hardest recordings are shown; --data says where they are")
-        return
+        return False
     rows = benchmark.hardest(benchmark.read(run.figures / "predictions.csv"), HARDEST)
     recordings = dataset.read_recordings(data, card.recipe.labels).set_index("record")
     rows = rows[rows.record.isin(recordings.index)]
@@ -324,7 +325,16 @@ def draw_hardest(run, card, data):
         title = f"{row.record}: label {row.label}, called {row.named}; P({row.label}) = {row.given:.3f}"
         signals[title] = preprocessing.resample(signal[: int(10 * rate)], rate, RATE)
     if signals:
-        plotting.traces(signals, RATE, path, alike=False)
+        plotting.traces(signals, RATE, run.figures / "hardest.png", alike=False)
+    return bool(signals)
+
+
+def evaluation(run, models):
+    """The command that scores `models` into the folder of the `run`."""
+    if len(models) == 1:
+        return runs.command("evaluation.py", run.name, models if models != [run.model] else None)
+    flags = "" if run.name == "ensemble" else f" --run {run.name}"
+    return f"python evaluation.py{flags} --model {shlex.join(map(str, models))}"
 
 
 def commands(run, models, card):
@@ -332,15 +342,15 @@ def commands(run, models, card):
     if not any(path.is_file() for path in models):
         return [f"python evaluation.py --predictions {run.figures / 'predictions.csv'}"]
     if not card:
-        return [runs.command("evaluation.py", run.name, models)]
+        return [evaluation(run, models)]
     fold, file = card.fold or ("", "")
-    name = models[0].stem.removesuffix(f"-{fold}") if fold else models[0].stem
+    name = models[0].stem.removesuffix("-first").removesuffix(f"-{fold}") if fold else models[0].stem
     train = f"python main.py --recipe {card.recipe.name}{as_flags(card.recipe.changes)} --run {name}"
     train += f" --folds {shlex.quote(file)}" if file else " --folds" if fold else ""
     train += f" --data {shlex.quote(card.data)}"
     elsewhere = models if models != [run.model] else None
-    look = (runs.command(name, run.name, elsewhere) for name in ("evaluation.py", "gc_implementation.py"))
-    return [train, *look, runs.command("report.py", run.name)]
+    look = runs.command("gc_implementation.py", run.name, elsewhere)
+    return [train, evaluation(run, models), look, runs.command("report.py", run.name)]
 
 
 def compare(shown):

@@ -53,9 +53,10 @@ NUMBER_FIRST = [
     rf"{NUMBER}\s*(?:samples?|values?|points?|s)\s*(?:/|per)\s*s(?:ec(?:onds?)?)?\b",
     rf"{NUMBER}\s*sps\b",
     rf"{NUMBER}\s*(?P<step_after>{SECONDS})\s*(?:/|per)\s*(?:sample|value|point)",
-    # Not of "low-pass 100 Hz, sampling rate 256 Hz", nor where the number of the sampling follows.
-    rf"{NUMBER}\s*(?P<after>k)?{HERTZ}[\s-]*sampl(?!\w*[\s_]*(?:rate|freq\w*)?{GAP}\d)",
-    rf"sampl\w*\s+from\b[^\n]*?\bto\s+{NUMBER}\s*(?P<after>k)?{HERTZ}",
+    # Not of "low-pass 100 Hz, sampling rate 256 Hz", where another number with its unit follows.
+    rf"{NUMBER}\s*(?P<after>k)?{HERTZ}\W{{0,3}}sampl(?!\w*[\s_-]*(?:rate|freq\w*|interval|period|step)?"
+    rf"(?:{GAP}(?:k?{HERTZ}|{SECONDS}){GAP}\d|{GAP}\d[\d.,]*\s*(?:k?{HERTZ}|{SECONDS})))",
+    rf"sampl(?:e|ed|ing)\s+from\s+[\d.,]+\s*k?{HERTZ}\s*(?:down\s*)?to\s+{NUMBER}\s*(?P<after>k)?{HERTZ}",
 ]
 WORDS_FIRST = [
     rf"{RATE_WORDS}{GAP}(?P<before>k?hz\b|sps|samples?\s*(?:/|per)\s*s\w*)?{GAP}{NUMBER}\s*(?P<after>k(?=hz)|{SECONDS})?",
@@ -252,14 +253,15 @@ def separator(body, above=""):
     rows = [line.rstrip(", ").split(",") for line in body if line.strip(", ")]
     if "." in text or not all(len(row) == 1 or (len(row) == 2 and row[1].isdigit()) for row in rows):
         return ",", []
+    # Left are lines such as 12,34: decimals, or two columns of integers, which have no "-0" and no leading zeros. A
+    # number without decimals among them speaks for decimals too, and, where no titles of columns are above, a sign
+    # that only the first part ever has.
     titles = above.split(",")
-    if len(titles) == 2 and all(kind(title) for title in titles):
-        return ",", []
-    # Left are lines such as 12,34: decimals, or two columns of integers, which have no "-0" and no leading zeros.
-    # A number without decimals among them, or a sign that only the first part ever has, speaks for decimals too.
+    named = len(titles) == 2 and all(kind(title) for title in titles)
     parts = np.array([number(row[0]) for row in rows], np.float64)
-    even = columns.step(parts)
-    if any(len(row) == 1 or row[0].startswith("-") or re.match("0.", row[1]) for row in rows) and not even:
+    sure = any(len(row) == 1 or row[0] == "-0" or re.match("0.", row[1]) for row in rows)
+    signed = not named and any(row[0].startswith("-") for row in rows)
+    if (sure or signed) and not columns.step(parts):
         return None, ["commas were taken as decimal commas"]
     return ",", []
 

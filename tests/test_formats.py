@@ -92,6 +92,12 @@ def test_several_fhir_recordings_of_one_lead_are_not_one(tmp_path):
     refused("holds 3 recordings of Lead I; save each alone", path)
 
 
+def test_pieces_of_a_lead_in_one_fhir_observation_follow_each_other(tmp_path):
+    pieces = [sampled("131329", "uV", UV[start : start + 1000]) for start in range(0, len(UV), 1000)]
+    path = write(tmp_path, json.dumps({"resourceType": "Observation", "component": pieces}), "a.json")
+    check(reading.read(path))
+
+
 def test_arrays_of_the_same_name_in_several_groups(tmp_path):
     beside = {"fs": 300, "unit": "uV"}
     told = beside | {"ppg": {"values": list(OTHER)}, "ecg": {"values": list(UV)}}
@@ -118,6 +124,18 @@ def test_the_rate_of_another_sensor_is_not_taken(tmp_path):
     path = write(tmp_path, json.dumps(told), "a.json")
     refused("does not tell its sampling rate; pass --fs HZ", path)
     check(reading.read(path, fs=300), notes=["of 2 leads ecg was taken"])
+    flat = {"acc_sampling_rate": 52, "acc": list(OTHER), "ecg": list(UV), "unit": "uV"}
+    refused("does not tell its sampling rate; pass --fs HZ", write(tmp_path, json.dumps(flat), "a.json"))
+    for told in (
+        {"time": [place / 300 for place in range(len(UV))], "signals": {"ecg": list(UV), "unit": "uV"}, "fs": 300},
+        {"signal": {"ecg": list(UV)}, "meta": {"fs": 300, "unit": "uV", "rpeaks": list(range(0, 3000, 10))}},
+    ):
+        assert reading.read(write(tmp_path, json.dumps(told), "a.json")).sampling_rate == 300
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        file.create_dataset("ecg", data=UV).attrs["unit"] = "uV"
+        file.create_dataset("acc", data=OTHER).attrs["sampling_rate"] = 100
+    refused("does not tell its sampling rate; pass --fs HZ", tmp_path / "b.h5")
     told = {"device": {"sampling_rate": 300}, "data": {"unit": "uV", "ecg": list(UV)}}
     check(reading.read(write(tmp_path, json.dumps(told), "a.json")))
 

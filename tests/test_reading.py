@@ -168,10 +168,11 @@ def test_a_mat_file_of_any_version_with_its_header(tmp_path, version):
     scipy.io.savemat(tmp_path / "a.mat", {"val": numbers}, format=version[0], do_compression="packed" in version)
     lines = [f"a.mat 16+24 1000/mV 16 0 0 0 0 {lead}\n" for lead in ("II", "I")]
     (tmp_path / "a.hea").write_text(f"a 2 300 {len(UV)}\n" + "".join(lines))
-    for name in ("a.mat", "a.hea", "a"):
+    (tmp_path / "a.mat").rename(tmp_path / "a.MAT")
+    for name in ("a.MAT", "a.hea", "a"):
         check(reading.read(tmp_path / name), notes=["of 2 leads I was taken; the others are II"])
-    scipy.io.savemat(tmp_path / "a.mat", {"val": numbers / 2000})
-    refused("names a.mat, which holds no whole numbers of 16 bits", tmp_path / "a.hea")
+    scipy.io.savemat(tmp_path / "a.MAT", {"val": numbers / 2000})
+    refused("names a.mat, which does not hold whole numbers of 16 bits", tmp_path / "a.hea")
 
 
 def test_the_header_of_another_file_beside_a_mat_file(tmp_path):
@@ -469,7 +470,7 @@ def test_two_columns_of_integers_are_no_decimals(tmp_path):
 
 
 def test_two_columns_of_integers_that_are_named(tmp_path):
-    text = "resp,ecg\n" + "".join(f"{-abs(a):.0f},{b:.0f}\n" for a, b in zip(OTHER, UV + 2000, strict=True))
+    text = "resp,ecg\n" + "".join(f"{-abs(int(a))},{b:.0f}\n" for a, b in zip(OTHER, UV + 2000, strict=True))
     notes = ["of 2 leads ecg was taken; the others are resp"]
     check(reading.read(write(tmp_path, text), fs=300, unit="uV"), UV + 2000, atol=0.51, notes=notes)
 
@@ -482,6 +483,27 @@ def test_the_minus_sign_of_some_locales(tmp_path):
 def test_minutes_are_no_seconds(tmp_path):
     text = "Time (min),ECG (mV)\n" + "".join(f"{i / 300 / 60:.7f},{v:.4f}\n" for i, v in enumerate(MV))
     check(reading.read(write(tmp_path, text)), notes=["the column Time (min) tells the sampling rate, 300 Hz"])
+
+
+@pytest.mark.parametrize("title", ["ECG, Lead I", "EKG, Ableitung II", ""])
+def test_decimal_commas_below_a_title_with_a_comma(tmp_path, title):
+    text = f"{title}\n" + column(MV, 3).replace(".", ",")
+    notes = ["commas were taken as decimal commas"]
+    check(reading.read(write(tmp_path, text), fs=300, unit="mV"), atol=0.51, notes=notes)
+
+
+@pytest.mark.parametrize("name", ["Time of day", "Seconds of day", "t", "elapsed (s)"])
+def test_times_in_seconds_by_other_names(tmp_path, name):
+    text = f"{name},ECG (mV)\n" + "".join(f"{i / 300:.6f},{v:.4f}\n" for i, v in enumerate(MV))
+    check(reading.read(write(tmp_path, text)), notes=[f"the column {name} tells the sampling rate, 300 Hz"])
+
+
+def test_rates_a_minute_are_no_times(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = zip(60 + rng.integers(0, 3, len(MV)), MV, OTHER / 1000, strict=True)
+    text = "HR (beats/min),X,Y\n" + "".join(f"{a},{b:.4f},{c:.4f}\n" for a, b, c in rows)
+    recording = reading.read(write(tmp_path, text), fs=300, unit="mV", lead="3")
+    check(recording, OTHER, atol=0.06, notes=["of 3 leads Y was taken; the others are HR (beats/min), X"])
 
 
 def test_decimal_commas_without_a_sign(tmp_path):

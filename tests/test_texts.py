@@ -56,6 +56,15 @@ import texts
         ("300 Hz sampling rate", 300),
         ("300 Hz sampled", 300),
         ("Downsampled from 512 Hz to 256 Hz", 256),
+        ("500 Hz sampling rate, 1000 units/mV", 500),
+        ("300 Hz sampling rate, 1000 samples per page", 300),
+        ("Recorded with 500 Hz sampling rate in 2021", 500),
+        ("300 Hz sampling rate, 12 bit", 300),
+        ("250 Hz sampling, 12 bit", 250),
+        ("300 Hz (sampling rate)", 300),
+        ("Low pass: 150 Hz\tSampling rate (Hz): 500", 500),
+        ("Low-pass 100 Hz sampling interval 4 ms", 250),
+        ("ECG samples from Polar H10, bandwidth 0.5 to 100 Hz, sampling rate 130 Hz", 130),
         ("downsampled from 1 kHz", None),
         ("Sampling rates: ACC 100 Hz, ECG 250 Hz", None),
     ],
@@ -139,7 +148,7 @@ def test_numbers_and_clocks(field, expected):
         (
             "beside",
             "Heart Rate,HR,ECG rate,ECGRate,RR (ms),label,Sample Index,packet,ECG_Status1,event,timestamp,R-peaks,"
-            "ECG offset removed,ECG count",
+            "ECG offset removed,ECG count,ECGRate (value)",
         ),
         (
             "other",
