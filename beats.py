@@ -29,7 +29,8 @@ BANDS = ((1, 3), (3, 5), (5, 8), (8, 12), (12, 20), (20, 35))  # Hz
 
 # What `measure` measures, by family: name, unit, meaning. Heights are in usual QRS complexes (qrs), shares of 1 have no
 # unit; "10 %" is the 10th percentile. An interval is early below 0.88 of the median of the seven around it, late above
-# 1.1. Unless a source is named, the measurement is plain statistics.
+# 1.1; where early beats are odd or not, early is below 0.88 of the recording's median. Unless a source is named, the
+# measurement is plain statistics.
 PLAIN = [
     ("heart rate", "1/min", "60 s over the median interval between beats"),
     ("variation of intervals", "%", "standard deviation of the intervals over their mean"),
@@ -75,7 +76,7 @@ RHYTHM = [
         for length in (1, 2)
         for near in (0.05, 0.1, 0.2)
     ),
-    ("entropy per time", "", "coefficient of sample entropy, 30 ms (Lake & Moorman 2011)"),
+    ("entropy per time", "", "coefficient of sample entropy, 30 ms (Lake & Moorman 2011), but for a constant"),
     ("Lorenz evidence", "", "those, less the points in the middle, less twice the repeated ones (Sarkar et al. 2008)"),
 ]
 DETECTORS = {"sleepecg": "Pan & Tompkins 1985, as SleepECG has it", "neurokit": "Makowski et al. 2021, NeuroKit2"}

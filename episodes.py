@@ -56,9 +56,10 @@ def classify(models, signal, sampling_rate, bar=None):
     """
     places = cut(len(signal), sampling_rate)
     usable = _usable(places, quality.stretches(signal, sampling_rate)) / sampling_rate
-    probabilities, rows = [], []
+    probabilities, rows, whole = [], [], []
     for start in range(0, len(places), CHUNK):
         pieces = [signal[first:end] - np.median(signal[first:end]) for first, end in places[start : start + CHUNK]]
+        whole += [bool(quality.stretches(piece, sampling_rate)) for piece in pieces]
         rates = [sampling_rate] * len(pieces)
         measured = members.measure(pieces, rates, keep=False)
         probabilities.append(members.classify(models, pieces, rates, False, measured))
@@ -66,6 +67,7 @@ def classify(models, signal, sampling_rate, bar=None):
         if bar is not None:
             bar.update(len(pieces))
     begins, ends = (places / sampling_rate).T
+    usable = np.where(whole, usable, 0)  # parts below 5 s are not classified, however many there are
     said = np.where((usable < quality.LEAST_SECONDS)[:, None], NOISE, np.concatenate(probabilities))
     return Windows(begins, ends, said, np.array(rows), usable)
 

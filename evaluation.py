@@ -336,7 +336,7 @@ def compare_devices(models, table, folder):
         print(
             f"{name:<22}{scores['challenge_F1']:>10.4f}{scores['avg_F1_score']:>9.4f}{scores['accuracy']:>10.3f}"
             f"{scores['confidence']:>12.3f}{scores['changed_decisions']:>13.1%}{scores['uncertain']:>11.1%}"
-            f"{scores['wrong_of_certain']:>21.1%}",
+            + ("-" if scores["wrong_of_certain"] is None else f"{scores['wrong_of_certain']:.1%}").rjust(21),
             flush=True,
         )
     with writing(folder / "robustness.json") as temporary:

@@ -212,7 +212,7 @@ def along(saved, signal, sampling_rate, chosen, step):
     lasts = np.minimum(begins + recipe.seconds, ends)
     inside = [peaks[(peaks >= begins[place]) & (peaks < lasts[place])] - begins[place] for place in plain]
     found = heat(saved.network, images[plain], [chosen] * len(plain), recipe, used(recipe), inside)
-    warmth = np.zeros(-(-len(signal) // round(step * sampling_rate)))
+    warmth = np.zeros(int(np.ceil(len(signal) / (step * sampling_rate))))
     middles = (np.arange(len(warmth)) + 0.5) * step
     for place, each in zip(plain, found, strict=True):
         times = begins[place] + preprocessing.image_axes(recipe)[1]

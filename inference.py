@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 
 import numpy as np
 
@@ -24,7 +25,7 @@ class Onnx:
         _bound_memory()
         self.where = where
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS") or 0)  # as LightGBM does; 0: all cores
+        options.intra_op_num_threads = _threads()
         options.log_severity_level = 4  # it refuses by an exception, and warns in colours
         options.add_session_config_entry("session.use_env_allocators", "1")
         # Constants would be computed at once, without the bound; those of our networks are when they are exported.
@@ -50,6 +51,12 @@ class Onnx:
                 f"{self.where} has a network that cannot answer ({told}); do not trust it, and name another"
             ) from error
         return answers
+
+
+def _threads():
+    """How many threads OMP_NUM_THREADS asks for, as LightGBM reads it; 0, all cores, where it asks for none."""
+    found = re.match(r"\s*(\d{1,6})\s*(,|$)", os.environ.get("OMP_NUM_THREADS", ""))  # a number for each level: 4,2
+    return int(found[1]) if found else 0
 
 
 @functools.cache

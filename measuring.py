@@ -1,5 +1,6 @@
 """Many recordings → what `beats` measures of each and what `rhythm` sees of its beats, kept on disk."""
 
+import inspect
 from collections import defaultdict, namedtuple
 from hashlib import sha256
 from importlib.metadata import version
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 import beats
+import preprocessing
 import rhythm
 from shell import progress, read_arrays, write_arrays
 
@@ -52,6 +54,8 @@ def measure_all(signals, sampling_rates, keep=True):
     import joblib
 
     made_by = sha256(b"".join(Path(module.__file__).read_bytes() for module in (beats, rhythm)))
+    for needed in (preprocessing.resample, preprocessing.small_ratio):
+        made_by.update(inspect.getsource(needed).encode())
     made_by.update(" ".join(map(version, beats.PACKAGES)).encode())
     keys = [sha256(f"{signal.dtype} {rate} ".encode() + signal.tobytes()).hexdigest() for signal, rate in pairs]
     files = defaultdict(list)

@@ -127,7 +127,7 @@ def recording(folder, row, read, windows, models, confidence):
         parts = [part._replace(first=first, end=end) for part in parts for first, end in [_span(part, read)]]
     warm = has_heat()
     pieces = [_piece(part, row, read, windows, models, warm, confidence) for part in parts]
-    peaks = [] if long else beats.find(read.signal, read.sampling_rate)["sleepecg"] + read.begin
+    peaks = [] if long else [part + read.begin for part in find_beats(read.signal, read.sampling_rate)]
     found = (row.get("fibrillation") or {}).get("list", [])
     render(
         "recording.html",
@@ -219,8 +219,8 @@ def strips(signal, sampling_rate, begin, warmth):
     signal: (samples,) in µV at `sampling_rate` in Hz, which begins `begin` s into the recording; warmth: 0 to 1 for
     each `WARMTH` s, or None.
     """
-    peaks = beats.find(signal, sampling_rate)["sleepecg"]
-    kinds = beat_kinds(peaks)
+    parts = find_beats(signal, sampling_rate)
+    peaks, kinds = np.concatenate(parts), np.concatenate([beat_kinds(part) for part in parts])
     drawn = preprocessing.resample(signal - np.median(signal), sampling_rate, RATE) / 10  # 0.1 mm are 10 µV
     rows = [drawn[start : start + ROW * RATE] for start in range(0, len(drawn), ROW * RATE)]
     rows = [row - np.median(row) for row in rows if len(row) > RATE / 5]
@@ -245,6 +245,14 @@ def strips(signal, sampling_rate, begin, warmth):
             }
         )
     return made
+
+
+def find_beats(signal, sampling_rate):
+    """Times of the R peaks in s, (beats,) of each stretch of `signal` that holds an ECG: elsewhere there are none."""
+    stretches = quality.stretches(signal, sampling_rate) or [(0, len(signal))]
+    return [
+        beats.find(signal[start:stop], sampling_rate)["sleepecg"] + start / sampling_rate for start, stop in stretches
+    ]
 
 
 def beat_kinds(peaks):
@@ -313,13 +321,16 @@ def overview(windows, lasts, peaks, picks, found):
     first, last = lasts
     span = next((each for each in SPANS if each * ROWS >= last - first), SPANS[-1]) if picks else last - first
     begins = np.arange(first, last, span)
+    if len(begins) > 1 and last - begins[-1] < episodes.LEAST:  # which belongs to the window before it
+        begins = begins[:-1]
+    lines = []
+    for begin, end in zip(begins, [*begins[1:], last], strict=True):
+        own = max(span, end - begin)
+        here = [piece for piece in picks if begin <= piece["begin"] + piece["seconds"] / 2 < end]
+        lines.append(_overview_line(course, begin, end, own, (low, high)))
+        lines[-1] |= {"picks": [_pick(piece, begin, own) for piece in here], "episodes": _bands(found, begin, own)}
     return {
-        "lines": [
-            _overview_line(course, begin, min(begin + span, last), span, (low, high))
-            | {"picks": [_pick(piece, begin, span) for piece in picks if begin <= piece["begin"] < begin + span]}
-            | {"episodes": _bands(found, begin, span)}
-            for begin in begins
-        ],
+        "lines": lines,
         "strip": [name for place, name in enumerate(CLASSES) if (course.classes == place).any()],
         "low": f"{low:.0f}",
         "high": f"{high:.0f}",
@@ -331,7 +342,8 @@ def overview(windows, lasts, peaks, picks, found):
 def _course(windows, peaks):
     """The `Course` of a recording by its windows, or, without any, by the times of its R peaks."""
     if windows is None:
-        rates = 60 / np.diff(peaks)
+        part_of, peaks = np.repeat(np.arange(len(peaks)), [len(part) for part in peaks]), np.concatenate(peaks)
+        rates = np.where(np.diff(part_of) > 0, np.nan, 60 / np.diff(peaks))  # what was left out has no rate
         return Course(peaks[:-1], peaks[1:], rates, np.full(len(rates), -1))
     classes = windows.probabilities.argmax(1)
     return Course(windows.begins, windows.ends, readable_rates(windows), classes)
@@ -376,11 +388,10 @@ def _bands(found, begin, span):
 
 def _curve(x, y):
     """The path of an SVG through points, (n,) each, which stops where one is not known."""
-    made, drawing = [], False
-    for a, b in zip(x, y, strict=True):
-        if np.isfinite(b):
-            made.append(f"{'L' if drawing else 'M'}{a:.1f} {b:.1f}")
-        drawing = bool(np.isfinite(b))
+    made = []
+    for first, end in quality.runs(np.isfinite(y)):
+        points = [f"{a:.1f} {b:.1f}" for a, b in zip(x[first:end], y[first:end], strict=True)]
+        made.append("M" + "L".join(points) if len(points) > 1 else f"M{x[first] - 3:.1f} {y[first]:.1f}h6")  # a dash
     return "".join(made)
 
 

@@ -57,10 +57,11 @@ def prepare(signal, sampling_rate, recipe):
     Conditioned: freed of its mean, of slow waves and of hum as the recipe says, and scaled to a deviation of 1;
     float32. A constant recording becomes zeros.
     """
-    signal = resample(signal, sampling_rate, recipe.sampling_rate)
     if not IMAGES[recipe.image].conditioned:
-        return signal
+        return resample(signal, sampling_rate, recipe.sampling_rate)
+    # Freed of its mean first: `resample` takes what lies beyond the ends for 0, to which a baseline would jump.
     signal = signal.astype(np.float64) - np.mean(signal, dtype=np.float64)
+    signal = resample(signal, sampling_rate, recipe.sampling_rate)
     sections = _filters(recipe.sampling_rate, recipe.high_pass, recipe.notch)
     if len(sections):
         # Forward and backward, so that no wave is delayed.
@@ -84,8 +85,9 @@ def _deviation(signal, block):
 
     A second of motion moves the first, and leaves the second as it is.
     """
-    whole = signal[: int(len(signal) // block * block)] if block else signal[:0]
-    deviations = whole.reshape(-1, round(block)).std(1) if len(whole) else np.std(signal)[None]
+    size = max(round(block), 1)
+    whole = signal[: len(signal) // size * size] if block else signal[:0]
+    deviations = whole.reshape(-1, size).std(1) if len(whole) else np.std(signal)[None]
     moving = deviations[deviations > 1e-9 * deviations.max()]  # a lead that fell off says nothing
     return np.median(moving) if len(moving) else 1.0
 

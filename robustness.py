@@ -143,6 +143,6 @@ def measure(models, table):
                 "confidence": float(probabilities.max(1).mean()),
                 "changed_decisions": float(np.mean(chosen != before.setdefault(some, chosen))),
                 "uncertain": float(1 - np.mean(sure)),
-                "wrong_of_certain": float(np.mean((chosen != true)[sure])),
+                "wrong_of_certain": float(np.mean((chosen != true)[sure])) if any(sure) else None,
             }
         yield name, row

@@ -55,6 +55,17 @@ def test_each_window_is_answered_as_a_recording_of_its_own(monkeypatch):
     assert max(np.abs(piece).max() for piece in heard) < 2.1
 
 
+def test_a_window_of_parts_that_are_too_short_is_noise(monkeypatch):
+    monkeypatch.setattr(
+        members, "classify", lambda models, signals, *_: np.tile([0.1, 0.7, 0.1, 0.1], (len(signals), 1))
+    )
+    signal = np.sin(np.arange(250 * 90) / 40)
+    signal[33 * 250 : 57 * 250] = 0.3  # 3 s are left at either end of the second window
+    found = episodes.classify([], signal, 250.0)
+    assert found.usable.tolist() == [pytest.approx(30, abs=0.5), 0, pytest.approx(30, abs=0.5)]
+    assert found.probabilities.argmax(1).tolist() == [1, 3, 1]
+
+
 @pytest.mark.parametrize(
     ("classes", "expected"),
     [

@@ -39,6 +39,12 @@ def test_onnx_answers_as_keras_does_at_any_length_and_in_any_batch(both):
     assert np.ptp(answers, axis=0).min() > 0.1  # else any two networks would agree
 
 
+@pytest.mark.parametrize("asked, threads", [("4,2", 4), ("3", 3), ("", 0), ("many", 0)])
+def test_threads_as_openmp_may_be_asked_for_them(monkeypatch, asked, threads):
+    monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    assert inference._threads() == threads
+
+
 @pytest.mark.slow
 def test_onnx_answers_as_keras_does_on_real_recordings(both, real_set):
     table = dataset.read_recordings(real_set)

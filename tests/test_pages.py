@@ -116,6 +116,42 @@ def test_a_trace_is_drawn_to_scale_with_its_beats(folder):
     assert np.abs(marked[:, None] - times).min(1).max() < 0.06 and len(marked) == (times < 10).sum()
 
 
+@pytest.mark.parametrize("off", [300_000, 0])
+def test_what_is_left_out_has_no_beats(off):
+    away = heart("sinus", 60, seed=1)[0].copy()
+    away[3000:6000] = off
+    rows = pages.strips(away, 300, 0.0, None)
+    assert [row["label"].split(", ", 2)[2][:7] for row in rows[1:2]] == ["0 beats"]
+    assert not any(row["beats"]["early"] or row["beats"]["late"] for row in rows)
+    parts = pages.find_beats(away, 300)
+    assert len(parts) == 2 and sum(map(len, parts)) > 15
+    drawn = pages.overview(None, (0, 30), parts, [], [])
+    assert (drawn["low"], drawn["high"]) in (("50", "70"), ("60", "70"), ("50", "80"))
+    assert drawn["lines"][0]["rate"].count("M") == 2
+
+
+@pytest.mark.parametrize(
+    "rate, seconds, begin", [(124.87, 360, 0), (300, 305, 0), (250, 360.1, 12.34), (511.513, 3605, 1)]
+)
+def test_rows_of_the_overview_cover_it_and_frames_lie_in_one_row(rate, seconds, begin):
+    places = episodes.cut(round(seconds * rate), rate)
+    begins, ends = begin + (places / rate).T
+    some = windows(["N"] * len(places))._replace(begins=begins, ends=ends)
+    picks = [
+        {"id": f"{place}", "begin": first, "seconds": last - first, "time": ""}
+        for place, (first, last) in enumerate(zip(begins, ends, strict=True))
+    ]
+    lines = pages.overview(some, (begin, begin + seconds), [], picks, [])["lines"]
+    shown = [pick for line in lines for pick in line["picks"]]
+    assert [pick["id"] for pick in shown] == [pick["id"] for pick in picks]
+    assert all(-1 < float(pick["x"]) < 999 for pick in shown) and all(line["shares"]["N"] == 1 for line in lines)
+
+
+def test_a_rate_that_stands_alone_is_drawn():
+    assert pages._curve(np.array([5.0, 10, 20, 30]), np.array([np.nan, 7, np.nan, 9])) == "M7.0 7.0h6M27.0 9.0h6"
+    assert pages._curve(np.array([5.0, 10]), np.array([3.0, 7])) == "M5.0 3.0L10.0 7.0"
+
+
 def test_early_and_late_beats_are_told_apart():
     peaks = np.cumsum([0, *[0.8] * 6, 0.5, 1.1, *[0.8] * 6])
     assert pages.beat_kinds(peaks).tolist() == ["beat"] * 7 + ["early", "late"] + ["beat"] * 6

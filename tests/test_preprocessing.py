@@ -184,6 +184,22 @@ def test_wander_and_hum_go_and_the_heartbeat_stays_where_it_is(hertz):
     assert before.argmax() % 150 == clean[inner].argmax() % 150
 
 
+@pytest.mark.parametrize("rate", [250, 300, 500])
+def test_an_offset_changes_nothing_at_any_rate(rate):
+    """Resampling takes what lies beyond the ends for 0, to which a baseline must not jump."""
+    signal = np.random.default_rng(0).normal(0, 300, 20 * rate).round()
+    before = preprocessing.prepare(signal, rate, CONDITIONED)
+    after = preprocessing.prepare(signal + 300_000, rate, CONDITIONED)
+    np.testing.assert_allclose(after, before, atol=1e-4)
+
+
+@pytest.mark.parametrize("block", [0.41, 0.57, 1.005, 0.001])
+def test_blocks_of_any_length(block):
+    signal = np.random.default_rng(0).normal(0, 300, 9000).round()
+    made = preprocessing.prepare(signal, 300, dataclasses.replace(CONDITIONED, block=block))
+    assert len(made) == 9000 and np.isfinite(made).all()
+
+
 def test_a_pop_does_not_scale_the_rest_where_blocks_do():
     clean = 100 * ticks(30) + np.random.default_rng(0).normal(0, 1, 9000)
     popped = clean.copy()

@@ -151,6 +151,9 @@ def test_screening():
     low, high = found["predictive_value_interval"]["9%"]
     assert low < found["predictive_value"]["9%"] < high
     assert scoring.screening(true[20:], flagged[20:]) == {}
+    perfect = scoring.screening(true, true == 0)
+    low, high = perfect["predictive_value_interval"]["1%"]
+    assert perfect["predictive_value"]["1%"] == 1 and low < 0.6 and high > 0.99
 
 
 def test_thresholds_do_what_they_are_chosen_for():
