@@ -1,5 +1,6 @@
 """Columns of numbers, from texts, spreadsheets and arrays: which are times, what rate they tell, what is left."""
 
+import itertools
 import re
 
 import numpy as np
@@ -22,6 +23,7 @@ SCALES = re.compile(
 TIMES = {
     **dict.fromkeys(("s", "sec", "secs", "second", "seconds", "sekunden"), 1),
     **dict.fromkeys(("ms", "msec", "msecs", "millis", "millisecond", "milliseconds"), 1e-3),
+    **dict.fromkeys(("ns", "nsec", "nanos", "nanosecond", "nanoseconds"), 1e-9),
     **dict.fromkeys(("us", "usec", "µs", "μs", "micros", "microsecond", "microseconds"), 1e-6),
 }
 # A time since 1970, in s, ms, µs or ns, tells its unit by its size: these are the years 2001 to 2103.
@@ -54,8 +56,15 @@ def read(names, values, rate, unit, path, doubt="", clocks=()):
             f"{path} has {values.shape[1]} columns, more than an ECG has leads, and its rows do not continue each "
             "other; if each row is a recording, save one of them as a single column"
         )
-    rate, doubt, told = _told_rate(names, values, times, clocks, width, rate, doubt)
-    notes += told
+    paired = _paired(names, values, times, kept, clocks) if rate is None and width == 1 else {}
+    if paired:
+        notes += [
+            f"the column {names[time]} tells the sampling rate of {names[i]}, {each:g} Hz"
+            for i, (time, each) in paired.items()
+        ]
+    else:
+        rate, doubt, told = _told_rate(names, values, times, clocks, width, rate, doubt)
+        notes += told
     for i in times:
         if step(values[:, i]) is None:
             note, why = _uneven(names[i] or i + 1, values[:, i], i in clocks)
@@ -65,7 +74,20 @@ def read(names, values, rate, unit, path, doubt="", clocks=()):
         signal = values[:, kept].ravel()
         whole = signal[: len(signal) - width + int(np.isfinite(signal[-width:]).sum())]  # the last row may be shorter
         return [Channel("lead 1", rate, unit, lambda: whole, doubt)], notes
-    return [_channel(names[i], n + 1, rate, unit, values[:, i], doubt) for n, i in enumerate(kept)], notes
+    rates = {i: each for i, (_, each) in paired.items()}
+    return [_channel(names[i], n + 1, rates.get(i, rate), unit, values[:, i], doubt) for n, i in enumerate(kept)], notes
+
+
+def _paired(names, values, times, kept, clocks):
+    """{column: (its times, rate in Hz)} where several sensors stand side by side, each after times of its own, which
+    tell different rates; else empty.
+    """
+    found = {t: rate_of_times(t, names[t], values[:, t], 1, t in clocks) for t in times}
+    own = {i: max((t for t in times if t < i), default=None) for i in kept}
+    if len(times) < 2 or None in own.values() or set(own.values()) != set(times) or not all(found.values()):
+        return {}
+    rates = [each for _, each in found.values()]
+    return {i: (t, found[t][1]) for i, t in own.items()} if max(rates) > 1.01 * min(rates) else {}
 
 
 def _may_be_times(values):
@@ -173,7 +195,7 @@ def _epoch(numbers):
 def step(column):
     """The step of a column (samples,) that rises evenly, rounding and gaps aside, as times do; else None."""
     at = np.flatnonzero(np.isfinite(column))
-    if len(at) < max(3, 0.9 * len(column)) or not (np.diff(column[at]) > 0).all():
+    if len(at) < 3 or len(at) < 0.9 * (at[-1] - at[0] + 1) or not (np.diff(column[at]) > 0).all():
         return None
     even = (column[at[-1]] - column[at[0]]) / (at[-1] - at[0])
     return even if np.abs(column[at] - column[at[0]] - even * (at - at[0])).max() <= even else None
@@ -189,6 +211,10 @@ def continues(names, values):
     rows, width = values.shape
     if width < 3 or rows < LEAST_ROWS or any(lead_of(name) for name in names):
         return False
+    if width > MOST_LEADS:  # rows that are leads of one ECG beat together
+        pairs = [pair for pair in itertools.pairwise(values[:SURE_ROWS]) if np.isfinite(pair).all()]
+        if pairs and np.median([abs(np.corrcoef(pair)[0, 1]) for pair in pairs]) > 0.8:
+            return False
     down = np.nanmean(np.abs(np.diff(values, axis=0)))
     across = np.abs(np.diff(values, axis=1))
     over = np.abs(values[1:, 0] - values[:-1, -1])

@@ -124,6 +124,15 @@ def _header(path):
     return headers.parse(bounds.read_file(path), path)
 
 
+def segments(path):
+    """The names of the segments of the record whose header is `path`; none where it has none or cannot be read."""
+    try:
+        header = _header(path)
+    except UserError:
+        return []
+    return header.parts if header.segmented else []
+
+
 def is_of(header, path):
     """Whether the WFDB header in the file `header` is one of the signals in `path`, or cannot be read."""
     try:
@@ -306,8 +315,9 @@ def arrays(found, path, unit=None):
     """
     if not all(are_texts(value) for value in found.values()):
         raise ValueError("a text in it is none")
+    found = {name: _times(value) for name, value in found.items()}
     numbers = {name: np.squeeze(value) for name, value in found.items() if np.asarray(value).dtype.kind in "iuf"}
-    numbers = {k: v for k, v in numbers.items() if v.ndim in (1, 2) and max(v.shape) >= LEAST_SAMPLES}
+    numbers = {k: v for k, v in numbers.items() if v.ndim in (1, 2) and v.size >= LEAST_SAMPLES}
     called = _short_names(numbers)
     if not numbers:
         shapes = listed([f"{k or 'an array'} of shape {np.shape(v)}" for k, v in found.items() if np.ndim(v)])
@@ -318,12 +328,31 @@ def arrays(found, path, unit=None):
         if array.ndim == 1:
             groups.setdefault((len(array), rate, unit or own, doubt), {})[called[name]] = array
         else:
-            channels += matrix(called[name], array, rate, unit or own, path, _names(found, array))
+            told, (rows, width) = _names(found, array), array.shape
+            packets = not told and rows >= columns.SURE_ROWS
+            if packets and columns.continues([""] * width, array.astype(np.float64)):
+                groups.setdefault((array.size, rate, unit or own, doubt), {})[called[name]] = array.ravel()
+                notes.append(f"the {width} numbers of each row of {called[name]} continue those of the row before")
+            else:
+                channels += matrix(called[name], array, rate, unit or own, path, told)
     for (_, rate, own, doubt), group in groups.items():
         values = np.column_stack(list(group.values())).astype(np.float64)
         more, changes = columns.read(list(group), values, rate, own, path, doubt)
         channels, notes = channels + more, notes + changes
     return channels, notes
+
+
+def _times(value):
+    """Dates with times, texts or NumPy's, as seconds since 1970 (spans: seconds); other values as they are."""
+    value = np.asarray(value)
+    if value.dtype.kind in "mM" and value.size > 1:
+        return np.where(np.isnat(value), np.nan, value.astype(f"{value.dtype.kind}8[ns]").astype(np.float64) / 1e9)
+    if value.dtype.kind != "U" or value.size < LEAST_SAMPLES:
+        return value
+    try:
+        return np.array([float(texts.seconds(each)) - 719163 * texts.DAY for each in value.ravel()])
+    except ValueError:
+        return value
 
 
 def _short_names(names):
@@ -349,11 +378,11 @@ def _settings(found, name, arrays):
     }
     parts, rate, unit, doubt = name.split("/"), None, None, ""
     for above in [*("/".join(parts[:i]) for i in range(len(parts), -1, -1)), None]:
-        near = {key.split("/")[-1]: v for key, v in single.items() if above in (None, "/".join(key.split("/")[:-1]))}
+        near = [(key.split("/")[-1], v) for key, v in single.items() if above in (None, "/".join(key.split("/")[:-1]))]
         if not rate and not doubt:
-            rate, doubt = texts.rate([f"{key}: {value}" for key, value in near.items()])
+            rate, doubt = texts.rate([f"{key}: {value}" for key, value in near])
         if not unit:
-            told = {str(value) for key, value in near.items() if re.search(r"(?:^|_)units?$", key, re.I)}
+            told = {str(value) for key, value in near if re.search(r"(?:^|_)units?$", key, re.I)}
             unit = told.pop() if len(told) == 1 else None
     return rate, unit, doubt
 
@@ -572,9 +601,11 @@ def read_parquet(content, path, unit):
     packed = sum(told.row_group(i).total_byte_size for i in range(told.num_row_groups))
     bounds.check_size(max(packed, 8 * told.num_rows * told.num_columns), path, "unpacks to")
     table = pd.read_parquet(io.BytesIO(content), engine="pyarrow")
-    found = {str(name): table[name].to_numpy() for name in table if table[name].dtype.kind in "iuf"}
+    if not isinstance(table.index, pd.RangeIndex):
+        table = table.reset_index()
+    found = {str(name): table[name].to_numpy() for name in table if table[name].dtype.kind in "iufm"}
     times = [name for name in table if table[name].dtype.kind == "M"]
-    found |= {f"{name} (s)": table[name].astype("datetime64[ns]").to_numpy().astype(float) / 1e9 for name in times}
+    found |= {f"{name} (s)": table[name].to_numpy("datetime64[ns]").astype(float) / 1e9 for name in times}
     left = [str(name) for name in table if str(name) not in found and name not in times]
     channels, notes = arrays(found, path)
     return channels, [*notes, f"columns without numbers were left out: {listed(left)}"] if left else notes

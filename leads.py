@@ -77,7 +77,7 @@ def kind(name):
 def microvolts(unit):
     """µV in one unit such as "mV", "µV", "V" or "microvolts"; None for what is no voltage."""
     # Case folding makes one of the two code points that are written µ.
-    match = re.fullmatch(r"(m|milli|м|u|μ|mc|micro|mikro|мк|n|nano)?(?:v|volt\w*|в)", unit.strip().casefold())
+    match = re.fullmatch(r"(m|milli|м|u|μ|mc|micro|mikro|мк|n|nano)?(?:v|volt(?!age)\w*|в)", unit.strip().casefold())
     return match and {None: 1e6, "m": 1e3, "milli": 1e3, "м": 1e3, "n": 1e-3, "nano": 1e-3}.get(match[1], 1)
 
 
@@ -133,6 +133,10 @@ def _likely(channels, path):
     kinds = [kind(name) for name in names]
     leads = [i for i, found in enumerate(kinds) if found == "ecg"]
     leads = [i for wanted in ("i", "ii") for i in leads if lead_of(names[i]) == wanted] + leads
+    grouped = [names[i] for i in dict.fromkeys(leads) if "/" in names[i]]
+    same = [name for name in grouped if _what(name) == _what(grouped[0])]
+    if len(same) > 1:
+        raise UserError(f"{path} holds several recordings, {listed(same)}; pass --lead with the name of one")
     if leads:  # whose numbers are loaded only until some fit
         return next((i for i in leads if not no_signal(channels[i].load())), leads[0])
     likely = [i for i, found in enumerate(kinds) if not found]
@@ -153,6 +157,11 @@ def _likely(channels, path):
         which = f"whether {one}" if len(fitting) == 1 else f"which of {listed([names[i] for i in fitting])}"
         raise UserError(f"{path} does not tell {which} is the ECG; pass --lead with its name or number")
     return (fitting or likely)[0]
+
+
+def _what(name):
+    """What a name "group/array" says of the array, whatever recording it is of."""
+    return name.rpartition("/")[2], lead_of(name)
 
 
 def _asked(names, lead, path):

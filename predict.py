@@ -35,6 +35,7 @@ from pathlib import Path
 
 import answers
 import batches
+import formats
 import quality
 import reading
 import runs
@@ -260,7 +261,7 @@ def find(names, recursive=False):
             paths += found or [path]
     once = {}
     for path in paths:  # a file named twice, by its folder or by a link, is one
-        once.setdefault(path if str(path) == "-" else os.path.realpath(path), path)
+        once.setdefault(path if str(path) == "-" else os.path.realpath(reading.header_of(path) or path), path)
     return list(once.values())
 
 
@@ -298,6 +299,8 @@ def inside(folder):
         if entry.suffix.lower() in (".hea", *suffixes)
         or (entry.suffix.lower() == ".mat" and entry.stem.lower() not in headers)
     ]
+    segments = {f"{part}.hea" for entry in files if entry.suffix.lower() == ".hea" for part in formats.segments(entry)}
+    found = [entry for entry in found if entry.name not in segments]
     left = sum(entry.suffix.lower() in SUFFIXES for entry in set(files).difference(found))
     if left:
         which = "other files are" if left > 1 else "other file is"

@@ -114,7 +114,7 @@ def _open(path, unit):
     if str(path) == "standard input":
         return formats.read(path, bounds.read_stream(sys.stdin.buffer, path), unit)
     suffix = path.suffix.lower()
-    header = _header(path)
+    header = header_of(path)
     if header or suffix == ".hea":
         return formats.read_wfdb(header or path.with_suffix(".hea"), unit)
     if not os.path.lexists(path):
@@ -128,7 +128,7 @@ def _open(path, unit):
     return formats.read(path, content, unit)
 
 
-def _header(path):
+def header_of(path):
     """The header of the WFDB record that `path` names, itself or by its record or signals, in any case; or None.
 
     A header beside a `.mat` file may be of another file of that name.

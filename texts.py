@@ -4,6 +4,7 @@
 `names` (what the header tells).
 """
 
+import csv
 import io
 import json
 import re
@@ -14,7 +15,7 @@ import numpy as np
 
 import bounds
 import columns
-from leads import kind, lead_of, microvolts
+from leads import ECG, kind, lead_of, microvolts
 from shell import UserError
 
 GAPS = {"", "na", "n/a", "#n/a", "null", "none", "-", "--"}  # besides NaN and inf, which float() knows
@@ -48,7 +49,8 @@ SHORT_WORDS = (
 )
 STEP_WORDS = r"(?:sampl\w*[\s_-]*(?:interval|period|step|spacing)|^\W*(?:interval|period|dt|time[\s_]?step)\b)"
 # After these, a frequency is a filter's, another sensor's, or what it was before.
-NOT_ITS = r"filt|notch|pass|cut|band|\bfrom|\b(?:acc|gyr|mag|ppg|pleth|emg|eda|gsr|eeg|resp|temp|spo2|imu)"
+SENSORS = r"\b(?:acc|gyr|mag|ppg|pleth|emg|eda|gsr|eeg|resp|temp|spo2|imu)"
+NOT_ITS = rf"filt|notch|pass|cut|band|\bfrom|{SENSORS}"
 NUMBER_FIRST = [
     rf"{NUMBER}\s*(?:samples?|values?|points?|s)\s*(?:/|per)\s*s(?:ec(?:onds?)?)?\b",
     rf"{NUMBER}\s*sps\b",
@@ -59,7 +61,8 @@ NUMBER_FIRST = [
     rf"sampl(?:e|ed|ing)\s+from\s+[\d.,]+\s*k?{HERTZ}\s*(?:down\s*)?to\s+{NUMBER}\s*(?P<after>k)?{HERTZ}",
 ]
 WORDS_FIRST = [
-    rf"{RATE_WORDS}{GAP}(?P<before>k?hz\b|sps|samples?\s*(?:/|per)\s*s\w*)?{GAP}{NUMBER}\s*(?P<after>k(?=hz)|{SECONDS})?",
+    rf"{RATE_WORDS}{GAP}(?P<before>k?hz\b|sps|1/s\b|samples?\s*(?:/|per)\s*s\w*)?{GAP}"
+    rf"{NUMBER}\s*(?P<after>k(?=hz|sps\b|s/s)|{SECONDS})?",
     rf"{STEP_WORDS}{GAP}(?P<step_before>{SECONDS})?{GAP}{NUMBER}\s*(?P<step_after>{SECONDS})?",
     rf"{SHORT_WORDS}{GAP}{NUMBER}\s*(?P<after>k)?{HERTZ}",
     rf"sampl(?:(?!{NOT_ITS})[^\d\n]){{0,25}}?{NUMBER}\s*(?P<after>k)?{HERTZ}",
@@ -75,18 +78,21 @@ def read(content, path, unit=None, whole=False):
     """
     content, rest = (content, b"") if whole else divide(content)
     bounds.check_size(len(content), path, most=bounds.MOST_TEXT)
-    lines = decode(content, path)
+    lines = decode(content.rstrip(b"\x1a"), path)
     if not content.strip():
         raise UserError(f"{path} is empty; export it again")
+    lines = _day_first(lines)
     first = split(lines, path)
     header = [line.lstrip("#%/ \t") for line in lines[:first] if line.strip("#%/ \t,;")]
     body = [seconds(line) for line in lines[first:] if not line.lstrip().startswith("#")]
-    # In quotes, a comma can only be a decimal one.
-    body = [re.sub(r'"([^"]*)"', lambda match: match[1].replace(",", "."), line) for line in body]
+    body = [line.split("\t#")[0] for line in body]  # LabChart's comments
+    # In quotes, a comma parts thousands or is a decimal one.
+    comma = "" if _thousands(body) else "."
+    body = [re.sub(r'"([^"]*)"', lambda match: match[1].replace(",", comma), line) for line in body]
     between, notes = separator(body[MOST_LEADING:] if len(body) > RUN else body, header[-1] if header else "")
     if len(body) == 1:  # a signal laid down
         body, between = body[0].rstrip(f" {between or ''}").split(between), None
-    values = parse(body, between, first, path)
+    values = parse(body, between, first, path, header[-1] if header else "")
     leading = trim(values, body, between)
     above = [line for line in header if is_numeric(line)] + body[:leading]
     if above:
@@ -101,12 +107,26 @@ def read(content, path, unit=None, whole=False):
     for i in clocks:  # midnight
         values[1:, i] += DAY * np.cumsum(np.diff(values[:, i]) < -DAY / 2)
 
-    told, rest = names(header, between, values.shape[1])
+    joined = clocks[0] if clocks and re.search(DATE, lines[first]) else None
+    told, rest = names(header, between, values.shape[1], joined)
     own_rate, doubt = rate(rest, values.shape[1] == 1)
     own_unit, unit_doubt = voltage(rest)
     doubt = "; ".join(each for each in (doubt, unit_doubt) if each)
     channels, changes = columns.read(told, values, own_rate, own_unit, path, doubt, clocks)
     return channels, notes + changes
+
+
+def _thousands(body):
+    """Whether the commas in quotes part thousands: all may, and other numbers of their column are below a thousand and
+    whole.
+    """
+    rows = list(csv.reader(line for line in body if '"' in line))
+    places = {i for row in rows for i, field in enumerate(row) if "," in field}
+    fields = [row[i].strip() for row in rows for i in places if i < len(row)]
+    if not all(re.fullmatch(r"[-+]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?", each) for each in fields if "," in each):
+        return False
+    others = (row[i].strip() for row in csv.reader(body) for i in places if i < len(row))
+    return any(re.fullmatch(r"[-+]?\d{1,3}(?:\.\d+)?", each) for each in others)
 
 
 def divide(content):
@@ -175,6 +195,16 @@ def split(lines, path):
             f"{path} holds no lines of numbers and times alone; remove the columns of words, or export it as CSV"
         )
     return first
+
+
+def _day_first(lines):
+    """The lines, with the month before the day exchanged where that is their order, as across a midnight it shows."""
+    pattern = re.compile(r"\b(\d\d?)([-/.])(\d\d?)\2(?=\d{4}\b)")
+    found = {match for line in lines if ":" in line for match in pattern.findall(line)}
+    ones, others = {int(one) for one, _, _ in found}, {int(other) for _, _, other in found}
+    if not found or max(ones) > 12 or not (max(others) > 12 or len(ones) == 1 < len(others)):
+        return lines
+    return [pattern.sub(r"\3\2\1\2", line) for line in lines]
 
 
 def seconds(line):
@@ -266,13 +296,19 @@ def separator(body, above=""):
     return ",", []
 
 
-def parse(body, between, first, path):
-    """Numbers (lines, columns) of a text's lines, NaN where there is none; the first is line `first`, from 0."""
+def parse(body, between, first, path, above=""):
+    """Numbers (lines, columns) of a text's lines, NaN where there is none; the first is line `first`, from 0.
+
+    above: the header's last line, which names the columns where there are several.
+    """
     rows = []
     for line in body:
         line = line if between == "," else line.replace(",", ".")
         rows.append(line.rstrip(f" {between}").split(between) if between else line.split())
     width = Counter(len(row) for row, line in zip(rows, body, strict=True) if line.strip()).most_common(1)[0][0]
+    told = len(above.rstrip(" ,;\t").split(between)) if between else 0
+    if told > max(width, 2) and told <= Counter(len(line.split(between)) for line in body).most_common(1)[0][0]:
+        width = told  # the last columns are mostly empty
     values, wrong = np.full((len(rows), width), np.nan), []
     for i, row in enumerate(rows):
         numbers = [number(field) for field in row]
@@ -339,20 +375,23 @@ def _is_count(values, i):
     return 0 <= len(values) - 1 - i - values[i, 0] < MOST_LEADING
 
 
-def names(header, between, width):
+def names(header, between, width, joined=None):
     """(a name for each column, "" for none; the other header lines) where a header line gives them, units and all.
 
-    They stand in the last line that has as many fields as there are columns, above a line of units where there is one;
+    joined: the column of dates with a time beside them, which have a name each. They stand in the last line that has as
+    many fields as there are columns, above a line of units where there is one;
     in LabChart's ChannelTitle; or in the JSON header of OpenSignals.
     """
     special = _labchart(header, width) or _opensignals(header, width)
     if special:
         return special, header
-    rows = [_fields(line, between, width) for line in header]
+    rows = [_fields(line, between, width, joined) for line in header]
     if not header or not rows[-1] or _is_setting(rows[-1]):
         return _lead_line(header, width), header
     last = len(rows) - 1
     own = [""] * width
+    bare = [[field.strip("()[]") for field in row] for row in rows]
+    rows = [plain if _are_units(plain) else row for row, plain in zip(rows, bare, strict=True)]
     while last and rows[last - 1] and _are_units(rows[last]) and not _is_setting(rows[last - 1]):
         own = [new if microvolts(new) is not None or new in columns.TIMES else old
                for old, new in zip(own, rows[last], strict=True)]  # fmt: skip
@@ -361,12 +400,14 @@ def names(header, between, width):
     return told, header[:last]
 
 
-def _fields(line, between, width):
+def _fields(line, between, width, joined=None):
     line = line.rstrip(" ,;\t")
     if width == 1:
         setting = re.search(rf"[,;\t:=]|\d\s*k?{HERTZ}", line, re.I) or _rates(line)
         return [] if setting else [line.strip("\"'")]
     fields = [field.strip(" \"'") for field in line.split(between)]
+    if joined is not None and len(fields) == width + 1:  # a date and its time, which are one number
+        fields[joined : joined + 2] = [" ".join(fields[joined : joined + 2])]
     return fields if len(fields) == width else []
 
 
@@ -447,16 +488,28 @@ def _rates(line):
     if re.search(r"original|native|before", line, re.I):  # what it was before it was resampled
         return set()
     for patterns in (NUMBER_FIRST, WORDS_FIRST):
-        found = {_hertz(match) for pattern in patterns for match in pattern.finditer(line)} - {None}
+        found = {
+            _hertz(match)
+            for pattern in patterns
+            for match in pattern.finditer(line)
+            if not _of_another(line[: match.start()])
+        } - {None}
         if found:
             return found
     return set()
 
 
-def _float(text):
-    """The number in a text in which a comma may be a decimal one or part thousands."""
+def _of_another(before):
+    """Whether the text before a rate, back to what parts clauses, is of another sensor, as "Acc"."""
+    clause = re.split(r"[,;{}\[\]\t|]", before)[-1]
+    return bool(re.search(SENSORS, clause, re.I)) and not ECG.search(clause.casefold())
+
+
+def _float(text, thousand=False):
+    """The number in a text, in which a comma may be a decimal one or part thousands; thousand: it is one of kHz."""
     decimal = float(text.replace(",", ".")) if text.count(",") + text.count(".") < 2 else 0
-    return decimal if decimal >= columns.SENSIBLE[0] or "," not in text else float(text.replace(",", ""))
+    sensible = decimal * (1000 if thousand else 1) >= columns.SENSIBLE[0]
+    return decimal if sensible or "," not in text else float(text.replace(",", ""))
 
 
 def _hertz(match):
@@ -469,8 +522,9 @@ def _hertz(match):
     if seconds or "step_after" in groups:
         value = float(groups["number"].replace(",", "."))
         return float(f"{1 / (value * _second(seconds)):.9g}") if seconds and value else None
-    value = float(groups["number"]) if "e" in groups["number"].casefold() else _float(groups["number"])
-    return value * (1000 if after == "k" or (groups.get("before") or "").casefold() == "khz" else 1) or None
+    thousand = after == "k" or (groups.get("before") or "").casefold() == "khz"
+    value = float(groups["number"]) if "e" in groups["number"].casefold() else _float(groups["number"], thousand)
+    return value * (1000 if thousand else 1) or None
 
 
 def _second(word):

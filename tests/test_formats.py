@@ -109,8 +109,9 @@ def test_arrays_of_the_same_name_in_several_groups(tmp_path):
     check(reading.read(path), notes=["of 3 leads I/samples was taken; the others are V6/samples, II/samples"])
     check(reading.read(path, lead="II"), OTHER, notes=["of 3 leads II/samples was taken"])
     days = {day: {"fs": rate, "unit": "uV", "ecg": list(UV)} for day, rate in (("monday", 300), ("tuesday", 250))}
-    notes = ["of 2 leads monday/ecg was taken; the others are tuesday/ecg"]
-    check(reading.read(write(tmp_path, json.dumps(days), "a.json")), notes=notes)
+    path = write(tmp_path, json.dumps(days), "a.json")
+    refused("holds several recordings, monday/ecg, tuesday/ecg; pass --lead with the name of one", path)
+    check(reading.read(path, lead="tuesday/ecg"), rate=250, notes=["of 2 leads tuesday/ecg was taken"])
     h5py = pytest.importorskip("h5py")
     with h5py.File(tmp_path / "a.h5", "w") as file:
         for name, numbers in (("ECG", UV), ("PPG", OTHER)):
@@ -138,6 +139,37 @@ def test_the_rate_of_another_sensor_is_not_taken(tmp_path):
     refused("does not tell its sampling rate; pass --fs HZ", tmp_path / "b.h5")
     told = {"device": {"sampling_rate": 300}, "data": {"unit": "uV", "ecg": list(UV)}}
     check(reading.read(write(tmp_path, json.dumps(told), "a.json")))
+
+
+def test_settings_of_one_name_in_several_groups_are_a_doubt(tmp_path):
+    told = {"info": {"ecg": {"fs": 250}, "ppg": {"fs": 64}}, "signals": {"ecg": list(UV), "ppg": list(OTHER)}}
+    path = write(tmp_path, json.dumps(told | {"unit": "uV"}), "a.json")
+    refused(r"rate \(its header says 64 and 250 Hz\)", path)
+    check(reading.read(path, fs=300), notes=["of 2 leads ecg was taken", "--fs 300 was taken"])
+
+
+def test_packets_are_one_signal(tmp_path):
+    packets = [
+        {"timestamp": 10 * place, "ecg": list(UV[start : start + 15])} for place, start in enumerate(range(0, 3000, 15))
+    ]
+    path = write(tmp_path, json.dumps({"samplingRate": 300, "unit": "uV", "data": packets}), "a.json")
+    recording = reading.read(path)
+    np.testing.assert_array_equal(recording.signal, UV)
+    assert "the 15 numbers of each row of ecg continue those of the row before" in recording.notes
+    np.savez(tmp_path / "a.npz", ecg=UV.reshape(300, 10), fs=300)
+    assert len(reading.read(tmp_path / "a.npz", unit="uV").signal) == len(UV)
+
+
+def test_times_as_dates_and_texts(tmp_path):
+    begin = np.datetime64("2026-01-02T23:59:59", "ms")
+    stamps = begin + (np.arange(len(UV)) * 4).astype("timedelta64[ms]")
+    np.savez(tmp_path / "a.npz", time=stamps, ecg=UV)
+    check(reading.read(tmp_path / "a.npz", unit="uV"), rate=250, notes=["tells the sampling rate, 250 Hz"])
+    told = {"time": [str(each).replace("T", " ") for each in stamps], "ecg": list(UV), "unit": "uV"}
+    path = write(tmp_path, json.dumps(told), "a.json")
+    check(reading.read(path), rate=250, notes=["tells the sampling rate, 250 Hz"])
+    np.savez(tmp_path / "b.npz", time_ns=np.arange(len(UV)) * 4_000_000, ecg=UV)
+    check(reading.read(tmp_path / "b.npz", unit="uV"), rate=250, notes=["tells the sampling rate, 250 Hz"])
 
 
 def test_json_of_devices(tmp_path):

@@ -425,6 +425,21 @@ def test_folders_in_any_case_and_inside_each_other(tmp_path, monkeypatch, capsys
     assert found == ["REC.HEA", "x.EDF", "sub/a.CSV", "sub/deep/B.HEA", "sub/deep/c.MAT", "-"]
 
 
+def test_a_record_is_classified_once_and_its_segments_not_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, text in {
+        "r.hea": "r 1 300 9000\nr.dat 16\n",
+        "m.hea": "m/2 1 300 9000\nm_layout 0\nm_1 9000\n",
+        "m_layout.hea": "m_layout 1 300 0\n~ 0\n",
+        "m_1.hea": "m_1 1 300 9000\nm_1.dat 16\n",
+    }.items():
+        Path(name).write_text(text)
+    for name in ("r.dat", "m_1.dat"):
+        Path(name).write_bytes(b"\0" * 18000)
+    assert [str(path) for path in predict.find(["r.dat", "r.hea", "r"])] == ["r.dat"]
+    assert [str(path) for path in predict.find(["."])] == ["m.hea", "r.hea"]
+
+
 def test_links_that_lead_back_are_not_followed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "loop/a").mkdir(parents=True)

@@ -506,6 +506,65 @@ def test_rates_a_minute_are_no_times(tmp_path):
     check(recording, OTHER, atol=0.06, notes=["of 3 leads Y was taken; the others are HR (beats/min), X"])
 
 
+def test_sensors_side_by_side_have_their_own_times(tmp_path):
+    rows = []
+    for place in range(2 * len(UV)):
+        ecg = f"{place / 300:.6f},{MV[place]:.4f}" if place < len(MV) else ","
+        rows.append(f"{ecg},{place / 1000:.6f},{np.sin(place):.4f}\n")
+    text = "ECG time (s),ECG (mV),EMG time (s),EMG (mV)\n" + "".join(rows)
+    notes = ["of 2 leads ECG was taken", "of ECG (mV), 300 Hz", "of EMG (mV), 1000 Hz"]
+    recording = reading.read(write(tmp_path, text))
+    assert recording.sampling_rate == 300 and len(recording.signal) == len(MV)
+    assert all(any(part in note for note in recording.notes) for part in notes)
+
+
+def test_quoted_thousands_are_thousands(tmp_path):
+    numbers = UV + 2000
+    text = "Time (s),ECG (uV)\n" + "".join(f'{i / 300:.6f},"{v:,.0f}"\n' for i, v in enumerate(numbers - 1500))
+    check(reading.read(write(tmp_path, text)), numbers - 1500, atol=0.51, notes=["tells the sampling rate, 300 Hz"])
+
+
+@pytest.mark.parametrize("mark", ["", "1"])
+def test_a_last_column_of_few_marks_leaves_names_where_they_are(tmp_path, mark):
+    rows = [
+        f"{i / 300:.6f},{a:.4f},{b:.4f},{mark if i % 700 == 350 else ''}\n"
+        for i, (a, b) in enumerate(zip(OTHER, MV, strict=True))
+    ]
+    text = "Time (s),Resp,ECG (mV),Event\n" + "".join(rows)
+    recording = reading.read(write(tmp_path, text))
+    check(recording, MV * 1000, atol=0.06, notes=["of ", "tells the sampling rate, 300 Hz"])
+
+
+@pytest.mark.parametrize("between", ["\t", " "])
+def test_a_date_beside_its_time_leaves_names_where_they_are(tmp_path, between):
+    stamps = [f"2026-01-02{between}10:00:{i / 300:09.6f}" for i in range(len(MV))]
+    rows = "".join(f"{stamp}{between}{a:.4f}{between}{b:.4f}\n" for stamp, a, b in zip(stamps, OTHER, MV, strict=True))
+    text = between.join(["Date", "Time", "Resp", "ECG_mV"]) + "\n" + rows
+    recording = reading.read(write(tmp_path, text), unit="mV")
+    assert recording.sampling_rate == 300 and np.allclose(recording.signal, MV * 1000, atol=0.06)
+
+
+def test_days_after_months_across_midnight(tmp_path):
+    clock = [86390 + i / 300 for i in range(6000)]
+    days = [
+        f"03/0{5 + int(at // 86400)}/2026 {int(at % 86400 // 3600):02}:{int(at % 3600 // 60):02}:{at % 60:09.6f}"
+        for at in clock
+    ]
+    rows = "".join(f"{day},{v:.4f}\n" for day, v in zip(days, [*MV, *MV], strict=True))
+    recording = reading.read(write(tmp_path, "Time,ECG (mV)\n" + rows))
+    assert recording.sampling_rate == 300 and len(recording.signal) == 6000
+
+
+def test_a_column_called_voltage_has_the_unit_of_the_file(tmp_path):
+    text = "Unit: mV\nTime (s),Voltage\n" + "".join(f"{i / 300:.6f},{v:.4f}\n" for i, v in enumerate(MV))
+    check(reading.read(write(tmp_path, text)), atol=0.06, notes=["'Voltage' was taken for an ECG", "300 Hz"])
+
+
+def test_units_in_brackets_below_the_names(tmp_path):
+    text = "Time,ECG,PPG\n(s),(mV),(V)\n" + "".join(f"{i / 300:.6f},{v:.4f},0.{i % 7}\n" for i, v in enumerate(MV))
+    check(reading.read(write(tmp_path, text)), atol=0.06, notes=["of 2 leads ECG was taken", "300 Hz"])
+
+
 def test_decimal_commas_without_a_sign(tmp_path):
     path = write(tmp_path, column(MV + 2).replace(".", ","))
     check(reading.read(path, fs=300, unit="mV"), UV + 2000, notes=["decimal commas"])

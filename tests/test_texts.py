@@ -56,6 +56,13 @@ import texts
         ("300 Hz sampling rate", 300),
         ("300 Hz sampled", 300),
         ("Downsampled from 512 Hz to 256 Hz", 256),
+        ("Acc sampling rate: 100 Hz", None),
+        ("Respiration sample rate,100 Hz", None),
+        ("ECG sampling rate: 250 Hz; ACC sampling rate: 50 Hz", 250),
+        ("Abtastrate: 0,5 kHz", 500),
+        ("Abtastrate: 1,0 kHz", 1000),
+        ("Sampling rate: 1 kS/s", 1000),
+        ("Sampling rate [1/s]: 250", 250),
         ("500 Hz sampling rate, 1000 units/mV", 500),
         ("300 Hz sampling rate, 1000 samples per page", 300),
         ("Recorded with 500 Hz sampling rate in 2021", 500),
@@ -74,7 +81,8 @@ def test_rates_in_words_of_sampling(line, rate):
 
 
 def test_several_rates_are_none():
-    assert texts.rate(["Sampling rate: 300 Hz", "ACC sampling rate: 50 Hz"]) == (None, "its header says 50 and 300 Hz")
+    assert texts.rate(["Sampling rate: 300 Hz", "Sampling rate: 50 Hz"]) == (None, "its header says 50 and 300 Hz")
+    assert texts.rate(["Sampling rate: 300 Hz", "ACC sampling rate: 50 Hz"]) == (300, "")
 
 
 @pytest.mark.parametrize(
