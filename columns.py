@@ -56,7 +56,9 @@ def read(names, values, rate, unit, path, doubt="", clocks=()):
             f"{path} has {values.shape[1]} columns, more than an ECG has leads, and its rows do not continue each "
             "other; if each row is a recording, save one of them as a single column"
         )
-    paired = _paired(names, values, times, kept, clocks) if rate is None and width == 1 else {}
+    paired = _paired(names, values, times, kept, clocks) if width == 1 else {}
+    if rate and all(abs(each / rate - 1) > 0.01 for _, each in paired.values()):  # else it is that of one of them
+        paired = {}
     if paired:
         notes += [
             f"the column {names[time]} tells the sampling rate of {names[i]}, {each:g} Hz"
@@ -98,7 +100,8 @@ def _may_be_times(values):
 
 def _told_rate(names, values, times, clocks, width, rate, doubt):
     """(rate in Hz or None, doubt, notes) from what is told for all columns and from the columns of times."""
-    found = [rate_of_times(i, names[i], values[:, i], width, i in clocks) for i in times]
+    whole = [i for i in times if np.isfinite(values[:, i]).sum() >= 0.9 * len(values)]  # others are of something else
+    found = [rate_of_times(i, names[i], values[:, i], width, i in clocks) for i in whole]
     told = [each for each in found if each]
     rates = [(f"its times say {each:g} Hz", each) for _, each in told]
     rates = [("its header says " + f"{rate:g} Hz", rate), *rates] if rate else rates

@@ -127,10 +127,11 @@ def _header(path):
 def segments(path):
     """The names of the segments of the record whose header is `path`; none where it has none or cannot be read."""
     try:
-        header = _header(path)
+        header = _check_parts(path)[0]
     except UserError:
         return []
-    return header.parts if header.segmented else []
+    # Of a record with gaps, which may be too long, the segments can be read alone.
+    return [part for part in header.parts if header.segmented and ("~" not in header.parts or part.endswith("_layout"))]
 
 
 def is_of(header, path):
@@ -315,9 +316,12 @@ def arrays(found, path, unit=None):
     """
     if not all(are_texts(value) for value in found.values()):
         raise ValueError("a text in it is none")
-    found = {name: _times(value) for name, value in found.items()}
+    dates = {name: _times(value) for name, value in found.items()}
+    found = {name if dates[name] is None else f"{name} (s)": value if dates[name] is None else dates[name]
+             for name, value in found.items()}  # fmt: skip
     numbers = {name: np.squeeze(value) for name, value in found.items() if np.asarray(value).dtype.kind in "iuf"}
     numbers = {k: v for k, v in numbers.items() if v.ndim in (1, 2) and v.size >= LEAST_SAMPLES}
+    numbers = {k: v for k, v in numbers.items() if max(v.shape) >= LEAST_SAMPLES or _are_packets(v)}
     called = _short_names(numbers)
     if not numbers:
         shapes = listed([f"{k or 'an array'} of shape {np.shape(v)}" for k, v in found.items() if np.ndim(v)])
@@ -328,11 +332,12 @@ def arrays(found, path, unit=None):
         if array.ndim == 1:
             groups.setdefault((len(array), rate, unit or own, doubt), {})[called[name]] = array
         else:
-            told, (rows, width) = _names(found, array), array.shape
-            packets = not told and rows >= columns.SURE_ROWS
-            if packets and columns.continues([""] * width, array.astype(np.float64)):
+            told, width = _names(found, array), array.shape[1]
+            if not told and _are_packets(array):
                 groups.setdefault((array.size, rate, unit or own, doubt), {})[called[name]] = array.ravel()
-                notes.append(f"the {width} numbers of each row of {called[name]} continue those of the row before")
+                notes.append(
+                    f"the {width} numbers of each row of {called[name] or 'the array'} continue those of the row before"
+                )
             else:
                 channels += matrix(called[name], array, rate, unit or own, path, told)
     for (_, rate, own, doubt), group in groups.items():
@@ -342,17 +347,27 @@ def arrays(found, path, unit=None):
     return channels, notes
 
 
+def _are_packets(array):
+    """Whether the rows of an array (rows, columns) are packets of one signal, and none that rest at their ends."""
+    rows, width = array.shape
+    if rows < columns.SURE_ROWS or not columns.continues([""] * width, array.astype(np.float64)):
+        return False
+    joins = np.stack([array[:-1, -1], array[1:, 0]])
+    joins = joins[:, np.isfinite(joins).all(0)]
+    return bool(np.ptp(joins, 1).all() and np.corrcoef(joins)[0, 1] > 0.5)
+
+
 def _times(value):
-    """Dates with times, texts or NumPy's, as seconds since 1970 (spans: seconds); other values as they are."""
+    """Dates with times, texts or NumPy's, as seconds since 1970 (spans: seconds); None for other values."""
     value = np.asarray(value)
     if value.dtype.kind in "mM" and value.size > 1:
         return np.where(np.isnat(value), np.nan, value.astype(f"{value.dtype.kind}8[ns]").astype(np.float64) / 1e9)
-    if value.dtype.kind != "U" or value.size < LEAST_SAMPLES:
-        return value
+    if value.dtype.kind != "U" or value.size < LEAST_SAMPLES or texts.seconds(value.flat[0]) == value.flat[0]:
+        return None
     try:
         return np.array([float(texts.seconds(each)) - 719163 * texts.DAY for each in value.ravel()])
     except ValueError:
-        return value
+        return None
 
 
 def _short_names(names):
@@ -602,7 +617,8 @@ def read_parquet(content, path, unit):
     bounds.check_size(max(packed, 8 * told.num_rows * told.num_columns), path, "unpacks to")
     table = pd.read_parquet(io.BytesIO(content), engine="pyarrow")
     if not isinstance(table.index, pd.RangeIndex):
-        table = table.reset_index()
+        own = table.index.is_monotonic_increasing and set(table.index.names).isdisjoint(table)  # as times do
+        table = table.reset_index(drop=not own)
     found = {str(name): table[name].to_numpy() for name in table if table[name].dtype.kind in "iufm"}
     times = [name for name in table if table[name].dtype.kind == "M"]
     found |= {f"{name} (s)": table[name].to_numpy("datetime64[ns]").astype(float) / 1e9 for name in times}

@@ -18,6 +18,9 @@ COUNTER_SHARE = 0.93  # of the steps of a counter or of times goes one way; of a
 # States or labels, of which codes are small integers; an ECG in steps of 50 µV has ten different numbers and more.
 FEW_CODES, LARGEST_SPAN, FEW_NUMBERS = 16, 100, 4
 
+# Groups of such names are of one recording.
+PARTS = "lead", "ch", "chan", "channel", "signal", "sensor", "raw", "filtered", "clean", "rhythm", "median", "average"
+
 LIMBS = {frozenset({"la", "ra"}): "i", frozenset({"ll", "ra"}): "ii", frozenset({"ll", "la"}): "iii"}
 SAME_LEADS = {"d1": "i", "di": "i", "ml1": "i", "mli": "i", "d2": "ii", "dii": "ii", "ml2": "ii", "mlii": "ii"}
 SAME_LEADS |= {"d3": "iii", "diii": "iii", "ml3": "iii", "mliii": "iii"}
@@ -161,7 +164,9 @@ def _likely(channels, path):
 
 def _what(name):
     """What a name "group/array" says of the array, whatever recording it is of."""
-    return name.rpartition("/")[2], lead_of(name)
+    group, _, own = name.rpartition("/")
+    apart = {word.rstrip("0123456789") for word in words(group)} & {*PARTS, "ecg", "ekg"}
+    return own, lead_of(name), group if apart or re.search(r"[(\[]", group) else ""
 
 
 def _asked(names, lead, path):

@@ -133,6 +133,8 @@ def header_of(path):
 
     A header beside a `.mat` file may be of another file of that name.
     """
+    if not path.name:  # the folder that one is in
+        return None
     suffix = path.suffix.lower()
     names = [f"{path.name}.hea", path.stem + ".hea"] if suffix in (".hea", ".dat", ".mat") else [f"{path.name}.hea"]
     for name in names:

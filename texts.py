@@ -50,6 +50,10 @@ SHORT_WORDS = (
 STEP_WORDS = r"(?:sampl\w*[\s_-]*(?:interval|period|step|spacing)|^\W*(?:interval|period|dt|time[\s_]?step)\b)"
 # After these, a frequency is a filter's, another sensor's, or what it was before.
 SENSORS = r"\b(?:acc|gyr|mag|ppg|pleth|emg|eda|gsr|eeg|resp|temp|spo2|imu)"
+ANOTHER = (
+    r"\b(?:acc|accel\w*|gyr\w*|mag|magnet\w*|ppg|pleth\w*|emg|eda|gsr|eeg|resp|respiration|respiratory|temp|temperature|spo2|imu)"
+    r"(?![^\W_])"
+)
 NOT_ITS = rf"filt|notch|pass|cut|band|\bfrom|{SENSORS}"
 NUMBER_FIRST = [
     rf"{NUMBER}\s*(?:samples?|values?|points?|s)\s*(?:/|per)\s*s(?:ec(?:onds?)?)?\b",
@@ -81,18 +85,18 @@ def read(content, path, unit=None, whole=False):
     lines = decode(content.rstrip(b"\x1a"), path)
     if not content.strip():
         raise UserError(f"{path} is empty; export it again")
-    lines = _day_first(lines)
     first = split(lines, path)
+    lines = [*lines[:first], *_day_first(lines[first:])]
     header = [line.lstrip("#%/ \t") for line in lines[:first] if line.strip("#%/ \t,;")]
     body = [seconds(line) for line in lines[first:] if not line.lstrip().startswith("#")]
-    body = [line.split("\t#")[0] for line in body]  # LabChart's comments
+    body = [re.split(r"\t#(?!n/a)", line, maxsplit=1, flags=re.I)[0] for line in body]  # LabChart's comments
     # In quotes, a comma parts thousands or is a decimal one.
     comma = "" if _thousands(body) else "."
     body = [re.sub(r'"([^"]*)"', lambda match: match[1].replace(",", comma), line) for line in body]
     between, notes = separator(body[MOST_LEADING:] if len(body) > RUN else body, header[-1] if header else "")
     if len(body) == 1:  # a signal laid down
         body, between = body[0].rstrip(f" {between or ''}").split(between), None
-    values = parse(body, between, first, path, header[-1] if header else "")
+    values = parse(body, between, first, path, header)
     leading = trim(values, body, between)
     above = [line for line in header if is_numeric(line)] + body[:leading]
     if above:
@@ -107,7 +111,8 @@ def read(content, path, unit=None, whole=False):
     for i in clocks:  # midnight
         values[1:, i] += DAY * np.cumsum(np.diff(values[:, i]) < -DAY / 2)
 
-    joined = clocks[0] if clocks and re.search(DATE, lines[first]) else None
+    stamp = STAMPS["," if ";" in lines[first] or "\t" in lines[first] else ""].search(lines[first]) if clocks else None
+    joined = clocks[0] if stamp and re.search(re.escape(between) if between else r"\s", stamp[0]) else None
     told, rest = names(header, between, values.shape[1], joined)
     own_rate, doubt = rate(rest, values.shape[1] == 1)
     own_unit, unit_doubt = voltage(rest)
@@ -120,8 +125,13 @@ def _thousands(body):
     """Whether the commas in quotes part thousands: all may, and other numbers of their column are below a thousand and
     whole.
     """
-    rows = list(csv.reader(line for line in body if '"' in line))
+    try:  # a line of no more than one field may be a whole signal
+        rows = list(csv.reader(line for line in body if '"' in line and "," in line))
+    except csv.Error:
+        return False
     places = {i for row in rows for i, field in enumerate(row) if "," in field}
+    if not places:
+        return False
     fields = [row[i].strip() for row in rows for i in places if i < len(row)]
     if not all(re.fullmatch(r"[-+]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?", each) for each in fields if "," in each):
         return False
@@ -296,17 +306,25 @@ def separator(body, above=""):
     return ",", []
 
 
-def parse(body, between, first, path, above=""):
+def _name_columns(line, between):
+    """How many columns a line of a header names, 0 where it seems to say something else."""
+    fields = line.rstrip(" ,;\t").split(between)
+    named = any(kind(field) == "ecg" or columns.units(field) for field in fields)
+    return len(fields) if named or any(columns.TIME_NAMES.intersection(columns._words(each)) for each in fields) else 0
+
+
+def parse(body, between, first, path, header=()):
     """Numbers (lines, columns) of a text's lines, NaN where there is none; the first is line `first`, from 0.
 
-    above: the header's last line, which names the columns where there are several.
+    header: its lines, of which the last may name columns that are mostly empty.
     """
     rows = []
     for line in body:
         line = line if between == "," else line.replace(",", ".")
         rows.append(line.rstrip(f" {between}").split(between) if between else line.split())
     width = Counter(len(row) for row, line in zip(rows, body, strict=True) if line.strip()).most_common(1)[0][0]
-    told = len(above.rstrip(" ,;\t").split(between)) if between else 0
+    named = [_name_columns(line, between) for line in header] if between else []
+    told = named[-1] if named and width not in named else 0
     if told > max(width, 2) and told <= Counter(len(line.split(between)) for line in body).most_common(1)[0][0]:
         width = told  # the last columns are mostly empty
     values, wrong = np.full((len(rows), width), np.nan), []
@@ -501,8 +519,11 @@ def _rates(line):
 
 def _of_another(before):
     """Whether the text before a rate, back to what parts clauses, is of another sensor, as "Acc"."""
-    clause = re.split(r"[,;{}\[\]\t|]", before)[-1]
-    return bool(re.search(SENSORS, clause, re.I)) and not ECG.search(clause.casefold())
+    clause = re.split(r"[,;{}\[\]\t|]|\.\s", before)[-1]
+    since = re.split(r"(?<![\w.,])\d[\d.,]*(?!\w)|[{}]", before)[
+        -1
+    ]  # the number before, which is of what stands before it
+    return bool(re.search(ANOTHER, clause, re.I)) and not ECG.search(since.casefold())
 
 
 def _float(text, thousand=False):

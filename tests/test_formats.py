@@ -160,6 +160,22 @@ def test_packets_are_one_signal(tmp_path):
     assert len(reading.read(tmp_path / "a.npz", unit="uV").signal) == len(UV)
 
 
+def test_rows_of_people_are_no_packets(tmp_path):
+    rows = np.stack([np.roll(UV, 37 * place) * np.hanning(len(UV)) for place in range(32)])
+    np.savez(tmp_path / "a.npz", ecg=rows, fs=300)
+    assert len(reading.read(tmp_path / "a.npz", unit="uV").signal) == len(UV)
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "b.npz", ecg=UV, fs=300, covariance=rng.normal(size=(100, 100)), more=rng.normal(size=(20, 20)))
+    check(reading.read(tmp_path / "b.npz", unit="uV"))
+
+
+@pytest.mark.parametrize("names", [("raw", "filtered"), ("lead1", "lead2"), ("ch1", "ch2")])
+def test_groups_of_one_recording_are_no_recordings(tmp_path, names):
+    told = {name: {"ecg": list(numbers)} for name, numbers in zip(names, (UV, OTHER), strict=True)}
+    path = write(tmp_path, json.dumps(told | {"fs": 300, "unit": "uV"}), "a.json")
+    check(reading.read(path), notes=[f"of 2 leads {names[0]}/ecg was taken"])
+
+
 def test_times_as_dates_and_texts(tmp_path):
     begin = np.datetime64("2026-01-02T23:59:59", "ms")
     stamps = begin + (np.arange(len(UV)) * 4).astype("timedelta64[ms]")

@@ -560,6 +560,34 @@ def test_a_column_called_voltage_has_the_unit_of_the_file(tmp_path):
     check(reading.read(write(tmp_path, text)), atol=0.06, notes=["'Voltage' was taken for an ECG", "300 Hz"])
 
 
+def test_a_name_too_many_is_no_shift(tmp_path):
+    rows = "".join(
+        f"2026-01-02 10:00:{i / 300:09.6f},{a:.4f},{b:.4f}\n" for i, (a, b) in enumerate(zip(OTHER, MV, strict=True))
+    )
+    with pytest.raises(UserError, match="does not tell which of"):
+        reading.read(write(tmp_path, "Time,Resp,ECG (mV),Event\n" + rows), unit="mV")
+
+
+def test_gaps_written_as_not_available_after_a_tab(tmp_path):
+    rows = "".join(
+        f"{i / 300:.6f}\t{'#N/A' if i % 3 else f'{a:.3f}'}\t{b:.4f}\n"
+        for i, (a, b) in enumerate(zip(OTHER, MV, strict=True))
+    )
+    recording = reading.read(write(tmp_path, "Time (s)\tResp\tECG (mV)\n" + rows))
+    assert recording.sampling_rate == 300 and np.allclose(recording.signal, MV * 1000, atol=0.06)
+
+
+def test_a_long_signal_in_a_single_line(tmp_path):
+    np.savetxt(tmp_path / "a.txt", np.tile(MV, 4)[None])
+    assert len(reading.read(tmp_path / "a.txt", fs=300, unit="mV").signal) == 4 * len(MV)
+
+
+def test_few_times_of_something_else_tell_no_rate(tmp_path):
+    rows = [f"{i / 300:.6f},{f'{0.8 * i:.3f}' if i < 12 else ''},{v:.4f}\n" for i, v in enumerate(MV)]
+    recording = reading.read(write(tmp_path, "Time (s),R peak time (s),ECG (mV)\n" + "".join(rows)))
+    assert recording.sampling_rate == 300 and np.allclose(recording.signal, MV * 1000, atol=0.06)
+
+
 def test_units_in_brackets_below_the_names(tmp_path):
     text = "Time,ECG,PPG\n(s),(mV),(V)\n" + "".join(f"{i / 300:.6f},{v:.4f},0.{i % 7}\n" for i, v in enumerate(MV))
     check(reading.read(write(tmp_path, text)), atol=0.06, notes=["of 2 leads ECG was taken", "300 Hz"])
