@@ -331,7 +331,7 @@ def draw_hardest(run, card, data):
 
 def evaluation(run, models):
     """The command that scores `models` into the folder of the `run`."""
-    if len(models) == 1:
+    if len(models) < 2:
         return runs.command("evaluation.py", run.name, models if models != [run.model] else None)
     flags = "" if run.name == "ensemble" else f" --run {run.name}"
     return f"python evaluation.py{flags} --model {shlex.join(map(str, models))}"
