@@ -94,7 +94,9 @@ def match(rows, path, table, folds=None):
     """
     unknown = rows.record[~rows.record.isin(table.record)]
     if len(unknown):
-        raise UserError(f"{path} names {unknown.iloc[0]}, which is not in the set ({len(unknown)} such records)")
+        raise UserError(
+            f"{path} names {unknown.iloc[0]}, which is not in the set, or has no label there ({len(unknown)} such)"
+        )
     if isinstance(folds, str):
         wanted = table[table.record.isin(rows.record)]
     elif folds is None:

@@ -643,7 +643,7 @@ def sweep_progress(table, score, path, lowest=False):
         marker="o",
         label="better than all cheaper ones",
     )
-    axes[0].set(title="The best so far", xlabel="Trial", ylabel=_title(score))
+    axes[0].set(title="The best so far", xlabel="Trials made", ylabel=_title(score))
     axes[0].xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[1].set(title="Score and cost", xlabel="Seconds a trial")
     for axis in axes:
@@ -659,14 +659,14 @@ def sweep_slices(table, parameters, score, path):
     columns = min(4, len(parameters))
     lines = -(-len(parameters) // columns)
     drawing, axes = figure(3.1 * columns + 0.8, 2.9 * lines, nrows=lines, ncols=columns, sharey=True, squeeze=False)
-    trials = table.index.to_series().rank().to_numpy()
+    trials = table.index.to_series().rank().to_numpy() - 1  # as they are numbered on this machine, from 0
     stopped = (table.state == "pruned").to_numpy()
     for axis, (name, logarithmic) in itertools.zip_longest(axes.flat, parameters.items(), fillvalue=(None, None)):
         if name is None:
             axis.set_visible(False)
             continue
         _scale(axis, "x", table[name], logarithmic)
-        places, colours = _spread(table[name]), {"cmap": "Blues", "vmin": 0, "vmax": trials.max()}
+        places, colours = _spread(table[name]), {"cmap": "Blues", "vmin": 0, "vmax": max(trials.max(), 1)}
         for marker, some in (("o", ~stopped), ("X", stopped)):
             drawn = axis.scatter(
                 places[some], table[score][some], c=trials[some], marker=marker, edgecolors="0.5", s=26, **colours
@@ -674,7 +674,8 @@ def sweep_slices(table, parameters, score, path):
         axis.set_xlabel(_title(name))
     for line in axes:
         line[0].set_ylabel(_title(score))
-    drawing.colorbar(drawn, ax=axes, label="Trial (a cross: stopped early)" if stopped.any() else "Trial", pad=0.01)
+    label = "Trial (a cross: stopped early)" if stopped.any() else "Trial"
+    drawing.colorbar(drawn, ax=axes, label=label, pad=0.01, ticks=MaxNLocator(integer=True))
     return save(drawing, path)
 
 

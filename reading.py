@@ -224,9 +224,15 @@ def main():
     flags.add_argument("files", nargs="+", type=Path, metavar="FILE", help="recordings; - is standard input")
     add_flags(flags)
     arguments = flags.parse_args()
+    refused = []
     for path in arguments.files:
-        signal, rate, notes, _ = read(path, *told(flags, arguments))
-        print("; ".join(map(shortened, [f"{path}: {len(signal) / rate:.1f} s at {rate:g} Hz", *notes])))
+        try:
+            signal, rate, notes, _ = read(path, *told(flags, arguments))
+            print("; ".join(map(shortened, [f"{path}: {len(signal) / rate:.1f} s at {rate:g} Hz", *notes])))
+        except UserError as error:
+            refused.append(str(error))
+    if refused:
+        raise UserError("; ".join(refused))
 
 
 if __name__ == "__main__":
