@@ -33,8 +33,8 @@ LONG_TIMES = {
     **dict.fromkeys(("h", "hour", "hours"), 3600),
     **dict.fromkeys(("min", "mins", "minute", "minutes"), 60),
 }
-TIME_WORDS = {"time", "timestamp", "timestamps", "t", "elapsed", "in", "zeit", "temps", "tiempo"}
-TIME_NAMES = {*TIMES, "time", "timestamp", "timestamps", "t", "zeit", "temps", "tiempo"}
+TIME_WORDS = {"time", "timestamp", "timestamps", "t", "zeit", "temps", "tiempo"}
+TIME_NAMES = {*TIMES, *TIME_WORDS}
 
 
 def read(names, values, rate, unit, path, doubt="", clocks=()):
@@ -133,12 +133,12 @@ def _is_time(name, numbers):
     if (_epoch(numbers) or 1) < 1:  # no ECG has such numbers; in s they might be those of 32 bits
         return True
     found = no_signal(numbers) or ""
-    return found == RISING or bool(found and TIME_NAMES.intersection(_words(name)))
+    return found == RISING or bool(found and TIME_NAMES.intersection(plain_words(name)))
 
 
 def _uneven(name, numbers, clock=False):
     """(note, doubt) about a column (samples,) of times, or of numbers that only rise, with uneven steps."""
-    if not clock and not _epoch(numbers) and not TIME_NAMES.intersection(_words(str(name))):
+    if not clock and not _epoch(numbers) and not TIME_NAMES.intersection(plain_words(str(name))):
         return f"the column {name} was left out, for its numbers only rise", ""
     steps = np.abs(np.diff(numbers[np.isfinite(numbers)]))
     gap = steps.max(initial=0) / ((np.median(steps) if steps.size else 0) or np.inf)
@@ -148,7 +148,8 @@ def _uneven(name, numbers, clock=False):
     )
 
 
-def _words(name):
+def plain_words(name):
+    """The lower-case words of letters alone in the name of a column."""
     return re.findall(r"[a-zµμ]+", name.casefold())
 
 
@@ -161,7 +162,7 @@ def rate_of_times(place, name, numbers, width=1, clock=False):
     even = step(numbers)
     if even is None:
         return None
-    second = 1 if clock else _second(_words(name), even, width, numbers) if name or place == 0 else None
+    second = 1 if clock else _second(plain_words(name), even, width, numbers) if name or place == 0 else None
     if not second:
         return None
     rate = width / (even * second)
@@ -177,7 +178,7 @@ def _second(words, even, width, numbers):
     it, or None.
     """
     second = next((TIMES[word] for word in reversed(words) if word in TIMES), None)
-    if words and words[-1] in LONG_TIMES and TIME_WORDS.issuperset(words[:-1]):
+    if words and words[-1] in LONG_TIMES and {*TIME_WORDS, "elapsed", "in"}.issuperset(words[:-1]):
         second = LONG_TIMES[words[-1]]
     if second:
         return second

@@ -210,10 +210,13 @@ def _copy(path, folder, name):
     fields[0] = re.sub(r"^[^/]+", re.sub(r"\W", "_", name), fields[0])
     fields[2:3] = [np.format_float_positional(header.rate, trim="-")]
     for part in header.parts:
-        if part != "~" and header.segmented:
-            _copy(_beside(path.with_name(f"{part}.hea")), folder, part)
-        elif part != "~" and _is_strange(_beside(path.with_name(part)), part, header):
-            channels, _ = read(path.with_name(part), bounds.read_file(_beside(path.with_name(part))), "raw")
+        if part == "~":
+            continue
+        file = _beside(path.with_name(f"{part}.hea" if header.segmented else part))
+        if header.segmented:
+            _copy(file, folder, part)
+        elif _is_strange(file, part, header):
+            channels, _ = read(file, bounds.read_file(file), "raw")
             numbers = np.stack([channel.load() for channel in channels])
             whole = numbers.astype(np.int16)
             if not (whole == numbers).all():
@@ -222,8 +225,8 @@ def _copy(path, folder, name):
                     "away to read that file alone"
                 )
             scipy.io.savemat(folder / part, {"val": whole}, format="4")
-        elif part != "~":
-            shutil.copy(_beside(path.with_name(part)), folder / part)
+        else:
+            shutil.copy(file, folder / part)
     copied = folder / f"{name}.hea"
     copied.write_text("\n".join([" ".join(fields), *header.lines[1:]]) + "\n", "latin-1")
     return copied
@@ -316,9 +319,7 @@ def arrays(found, path, unit=None):
     """
     if not all(are_texts(value) for value in found.values()):
         raise ValueError("a text in it is none")
-    dates = {name: _times(value) for name, value in found.items()}
-    found = {name if dates[name] is None else f"{name} (s)": value if dates[name] is None else dates[name]
-             for name, value in found.items()}  # fmt: skip
+    found = dict(_as_times(*pair) for pair in found.items())
     numbers = {name: np.squeeze(value) for name, value in found.items() if np.asarray(value).dtype.kind in "iuf"}
     numbers = {k: v for k, v in numbers.items() if v.ndim in (1, 2) and v.size >= LEAST_SAMPLES}
     numbers = {k: v for k, v in numbers.items() if max(v.shape) >= LEAST_SAMPLES or _are_packets(v)}
@@ -357,17 +358,18 @@ def _are_packets(array):
     return bool(np.ptp(joins, 1).all() and np.corrcoef(joins)[0, 1] > 0.5)
 
 
-def _times(value):
-    """Dates with times, texts or NumPy's, as seconds since 1970 (spans: seconds); None for other values."""
-    value = np.asarray(value)
-    if value.dtype.kind in "mM" and value.size > 1:
-        return np.where(np.isnat(value), np.nan, value.astype(f"{value.dtype.kind}8[ns]").astype(np.float64) / 1e9)
-    if value.dtype.kind != "U" or value.size < LEAST_SAMPLES or texts.seconds(value.flat[0]) == value.flat[0]:
-        return None
+def _as_times(name, value):
+    """(name, value), or, of dates with times, texts or NumPy's, "name (s)" and seconds since 1970, and of spans."""
+    given = np.asarray(value)
+    if given.dtype.kind in "mM" and given.size > 1:
+        seconds = given.astype(f"{given.dtype.kind}8[ns]").astype(np.float64) / 1e9
+        return f"{name} (s)", np.where(np.isnat(given), np.nan, seconds)
+    if given.dtype.kind != "U" or given.size < LEAST_SAMPLES or texts.seconds(given.flat[0]) == given.flat[0]:
+        return name, value
     try:
-        return np.array([float(texts.seconds(each)) - 719163 * texts.DAY for each in value.ravel()])
+        return f"{name} (s)", np.array([float(texts.seconds(each)) - 719163 * texts.DAY for each in given.ravel()])
     except ValueError:
-        return None
+        return name, value
 
 
 def _short_names(names):

@@ -189,11 +189,9 @@ def views(signal, sampling_rate, recipe):
     signal: (samples,) at `sampling_rate` in Hz, whose parts without a heart are left out; begins, ends: s into it at
     which each image begins, and the part that it is of ends, (images,), NaN where it is of a stretched reading.
     """
-    stretches = quality.stretches(signal, sampling_rate) or [(0, len(signal))]
-    images = preprocessing.Images(
-        [signal[start:stop] for start, stop in stretches], [sampling_rate] * len(stretches), recipe
-    )
-    starts, stops = np.array(stretches)[images.owners].T / sampling_rate
+    parts = quality.parts(signal, sampling_rate)
+    images = preprocessing.Images([signal[start:stop] for start, stop in parts], [sampling_rate] * len(parts), recipe)
+    starts, stops = np.array(parts)[images.owners].T / sampling_rate
     plain = np.array([piece.rate == sampling_rate for piece in images.pieces])
     begins = starts + [piece.start / recipe.sampling_rate for piece in images.pieces]
     return images, np.where(plain, begins, np.nan), np.where(plain, stops, np.nan)

@@ -249,9 +249,9 @@ def strips(signal, sampling_rate, begin, warmth):
 
 def find_beats(signal, sampling_rate):
     """Times of the R peaks in s, (beats,) of each stretch of `signal` that holds an ECG: elsewhere there are none."""
-    stretches = quality.stretches(signal, sampling_rate) or [(0, len(signal))]
     return [
-        beats.find(signal[start:stop], sampling_rate)["sleepecg"] + start / sampling_rate for start, stop in stretches
+        beats.find(signal[start:stop], sampling_rate)["sleepecg"] + start / sampling_rate
+        for start, stop in quality.parts(signal, sampling_rate)
     ]
 
 

@@ -107,18 +107,23 @@ def between(known, samples, sampling_rate):
     return [(start, stop) for start, stop in [*found, (begin, samples)] if stop - start >= least]
 
 
-def cut(signals, sampling_rates):
-    """Recordings, [(samples,)], cut into their `stretches`: [(samples,)], their rates in Hz, and the recording of each.
+def parts(signal, sampling_rate):
+    """The `stretches` of `signal` (samples,) at `sampling_rate` in Hz, or all of it where there is none."""
+    return stretches(signal, sampling_rate) or [(0, len(signal))]
 
-    sampling_rates: Hz. A recording without a stretch stays whole.
+
+def cut(signals, sampling_rates):
+    """Recordings, [(samples,)], cut into their `parts`: [(samples,)], their rates in Hz, and the recording of each.
+
+    sampling_rates: Hz.
     """
-    parts, rates, owners = [], [], []
+    pieces, rates, owners = [], [], []
     for owner, (signal, rate) in enumerate(zip(signals, sampling_rates, strict=True)):
-        for start, stop in stretches(signal, rate) or [(0, len(signal))]:
-            parts.append(signal[start:stop])
+        for start, stop in parts(signal, rate):
+            pieces.append(signal[start:stop])
             rates.append(rate)
             owners.append(owner)
-    return parts, rates, np.array(owners, int)
+    return pieces, rates, np.array(owners, int)
 
 
 def seconds(signal, sampling_rate):

@@ -300,13 +300,12 @@ def train(name, task, settings, tracker, report=lambda epoch, score: False):
     is told the best score up to an epoch of the first training, and whether to stop there; the result then has the
     epoch as `stopped_at`. Of several trainings the result has the means, and the metric's standard deviation.
     """
-    began, histories, listener = time.monotonic(), [], tracker and tracking.Listener(tracker)
+    began, histories, listener = time.monotonic(), [], tracking.Listener(tracker)
 
     def log(row, step):
         histories[-1].append(row)
         if len(histories) == 1:
-            if listener:
-                listener.log(row, step=step)
+            listener.log(row, step)
             late = report(step, scores(histories[0], recipe.best_epoch)[f"best_{task.metric}"])
             if late and step < last:
                 raise tracking.Stopped

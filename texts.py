@@ -310,7 +310,11 @@ def _name_columns(line, between):
     """How many columns a line of a header names, 0 where it seems to say something else."""
     fields = line.rstrip(" ,;\t").split(between)
     named = any(kind(field) == "ecg" or columns.units(field) for field in fields)
-    return len(fields) if named or any(columns.TIME_NAMES.intersection(columns._words(each)) for each in fields) else 0
+    return (
+        len(fields)
+        if named or any(columns.TIME_NAMES.intersection(columns.plain_words(each)) for each in fields)
+        else 0
+    )
 
 
 def parse(body, between, first, path, header=()):
@@ -396,9 +400,9 @@ def _is_count(values, i):
 def names(header, between, width, joined=None):
     """(a name for each column, "" for none; the other header lines) where a header line gives them, units and all.
 
-    joined: the column of dates with a time beside them, which have a name each. They stand in the last line that has as
-    many fields as there are columns, above a line of units where there is one;
-    in LabChart's ChannelTitle; or in the JSON header of OpenSignals.
+    They stand in the last line that has as many fields as there are columns, above a line of units where there is one;
+    in LabChart's ChannelTitle; or in the JSON header of OpenSignals. joined: the column of dates with a time beside
+    them, which may have a name each.
     """
     special = _labchart(header, width) or _opensignals(header, width)
     if special:
@@ -520,9 +524,8 @@ def _rates(line):
 def _of_another(before):
     """Whether the text before a rate, back to what parts clauses, is of another sensor, as "Acc"."""
     clause = re.split(r"[,;{}\[\]\t|]|\.\s", before)[-1]
-    since = re.split(r"(?<![\w.,])\d[\d.,]*(?!\w)|[{}]", before)[
-        -1
-    ]  # the number before, which is of what stands before it
+    # Since the number before, which is of what stands before it.
+    since = re.split(r"(?<![\w.,])\d[\d.,]*(?!\w)|[{}]", before)[-1]
     return bool(re.search(ANOTHER, clause, re.I)) and not ECG.search(since.casefold())
 
 

@@ -112,7 +112,7 @@ def ends_trial(error):
 
 
 class Listener:
-    """A W&B run as a training tells it of each epoch: what fails there is said once, and ends no training."""
+    """A W&B run, or None, as a training tells it of each epoch: what fails there is said once, and ends no training."""
 
     def __init__(self, run):
         self.run = run
